@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/result.hpp"
+#include "formats/units.hpp"
+
+namespace wherry::formats {
+
+/// A non-empty run of guest frames that does not wrap. Code that holds one never re-checks.
+class PageRange {
+public:
+    /// Refuses an empty run and one that reaches beyond the last frame of a 64-bit address space.
+    static Result<PageRange> make(Gfn first, PageCount count);
+
+    [[nodiscard]] constexpr Gfn first() const noexcept { return first_; }
+    [[nodiscard]] constexpr PageCount count() const noexcept { return count_; }
+    /// One past the last frame.
+    [[nodiscard]] constexpr Gfn end() const noexcept { return first_ + count_; }
+    [[nodiscard]] constexpr bool contains(Gfn frame) const noexcept {
+        return frame >= first_ && frame < end();
+    }
+    [[nodiscard]] constexpr bool contains(PageRange other) const noexcept {
+        return other.first_ >= first_ && other.end() <= end();
+    }
+    friend constexpr bool operator==(PageRange, PageRange) noexcept = default;
+
+private:
+    constexpr PageRange(Gfn first, PageCount count) : first_{first}, count_{count} {}
+    Gfn first_;
+    PageCount count_;
+};
+
+} // namespace wherry::formats

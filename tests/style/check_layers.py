@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Fails where a folder includes what the architecture does not let it, or breaks a rule that no
+compiler checks. See docs/design.md, "Folders"."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MAY_USE = {
+    "formats": set(),
+    "transport": {"formats"},
+    "vmm": {"formats"},
+    "dirtylog": {"formats", "vmm"},
+    "migrate": {"formats", "transport", "vmm", "dirtylog"},
+    "tools": {"formats", "transport", "vmm", "dirtylog", "migrate"},
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
+DEFINE = re.compile(r"^\s*#\s*define\s+(\w+)")
+# Libraries read these; they are theirs, not macros of ours.
+LIBRARY_SETTINGS = re.compile(r"^(DOCTEST_|XXH_|BOOST_|_GNU_SOURCE$)")
+ASIO = re.compile(r'^\s*#\s*include\s+<boost/(asio|beast)')
+NO_ASIO = {"formats", "vmm", "dirtylog"}
+FORBIDDEN_NAMES = {"util", "utils", "common", "base", "helpers", "helper", "misc"}
+LONGEST_FILE = 500
+
+
+def problems_of(path):
+    folder = path.parts[0]
+    text = (ROOT / path).read_text()
+    lines = text.splitlines()
+    if path.stem in FORBIDDEN_NAMES:
+        yield 1, f"no file is called {path.stem}: name it after what it holds"
+    if len(lines) > LONGEST_FILE:
+        yield len(lines), f"longer than {LONGEST_FILE} lines"
+    if not lines or "SPDX-License-Identifier: Apache-2.0" not in lines[0]:
+        yield 1, "the first line is not the licence"
+    if path.suffix == ".hpp" and "#pragma once" not in text:
+        yield 1, "a header without #pragma once"
+    for number, line in enumerate(lines, 1):
+        macro = DEFINE.match(line)
+        if macro and not LIBRARY_SETTINGS.match(macro[1]):
+            yield number, f"a macro of our own: {macro[1]}"
+        if folder not in MAY_USE:
+            continue
+        if ASIO.match(line) and folder in NO_ASIO:
+            yield number, f"{folder} does not use Asio"
+        included = INCLUDE.match(line)
+        if not included:
+            continue
+        target = included[1].split("/")
+        if target[0] == folder:
+            continue
+        if target[0] not in MAY_USE[folder]:
+            yield number, f"{folder} may not use {target[0]}"
+        elif len(target) > 2 and target[:2] != ["formats", "proto"]:
+            yield number, f"{'/'.join(target[:2])} is private to {target[0]}"
+
+
+def main():
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.cpp", "*.hpp"],
+        cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    found = 0
+    for name in sorted(listed):
+        for line, problem in problems_of(Path(name)):
+            print(f"{name}:{line}: {problem}")
+            found += 1
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
