@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine.hpp"
+
+#include "tests/unit/vmm/tiny_guest.hpp"
+#include "vmm/devices/exit_port.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <future>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include <doctest/doctest.h>
+
+#include <unistd.h>
+
+namespace {
+
+using namespace wherry;
+using formats::ErrorCode;
+using formats::operator""_MiB;
+using tests::must;
+using vmm::HypervisorChoice;
+using vmm::Machine;
+using vmm::MachineEnd;
+using vmm::RunningState;
+
+struct Log {
+    Log() {
+        static std::atomic<int> number = 0;
+        path = std::filesystem::temp_directory_path() /
+               fmt::format("machine.{}.{}", ::getpid(), ++number);
+    }
+    ~Log() {
+        std::error_code ignored;
+        std::filesystem::remove(path, ignored);
+    }
+    Log(const Log&) = delete;
+    Log& operator=(const Log&) = delete;
+    std::string text() const {
+        std::ifstream in{path};
+        return {std::istreambuf_iterator<char>{in}, {}};
+    }
+    std::filesystem::path path;
+};
+
+std::unique_ptr<Machine> make(HypervisorChoice choice, const std::string& serial = "none") {
+    return must(Machine::create({.memory = 16_MiB}, {.hypervisor = choice, .serial = serial}));
+}
+
+/// A machine whose only vCPU is about to execute `program`.
+std::unique_ptr<Machine> make_with(
+    HypervisorChoice choice, const tests::Program& program, const std::string& serial = "none") {
+    auto machine = make(choice, serial);
+    tests::load_program(machine->memory(), program);
+    auto state = must(machine->save());
+    tests::aim(state.vcpus.front());
+    must(machine->restore(state));
+    return machine;
+}
+
+std::uint32_t counter(Machine& machine) {
+    std::uint32_t value = 0;
+    must(
+        machine.memory().read(tests::memory_counter, std::as_writable_bytes(std::span{&value, 1})));
+    return value;
+}
+
+void wait_for_progress(Machine& machine) {
+    const auto start = counter(machine);
+    while (counter(machine) < start + 100) {
+        std::this_thread::yield();
+    }
+}
+
+/// `mov dx, 0x3f8; mov al, 'A'; out dx, al; inc al; cmp al, 'Z'; jbe to out; jmp $`
+const tests::Program print_alphabet{
+    0x66, 0xba, 0xf8, 0x03, 0xb0, 'A', 0xee, 0xfe, 0xc0, 0x3c, 'Z', 0x76, 0xf9, 0xeb, 0xfe};
+
+/// `mov dx, 0x3f8; mov al, 'x'; out dx, al; mov dx, 0x501; mov al, 7; out dx, al; jmp $`
+const tests::Program exit_with_7{
+    0x66, 0xba, 0xf8, 0x03, 0xb0, 'x', 0xee, 0x66, 0xba, 0x01, 0x05, 0xb0, 0x07, 0xee, 0xeb, 0xfe};
+
+void pauses_and_resumes(HypervisorChoice choice) {
+    auto machine = make_with(choice, tests::count_in_memory);
+    CHECK(machine->running_state() == RunningState::paused);
+    must(machine->pause());
+    for (int round = 0; round < 300; ++round) {
+        must(machine->resume());
+        must(machine->resume());
+        CHECK(machine->running_state() == RunningState::running);
+        CHECK_FALSE(machine->save());
+        if (round % 50 == 0) {
+            wait_for_progress(*machine);
+        }
+        must(machine->pause());
+        CHECK(machine->running_state() == RunningState::paused);
+        const auto stopped = counter(*machine);
+        must(machine->pause());
+        must(machine->save());
+        CHECK(counter(*machine) == stopped);
+    }
+    CHECK(counter(*machine) > 0);
+}
+
+void goes_on_in_another_machine(HypervisorChoice choice) {
+    auto source = make_with(choice, tests::count_in_memory);
+    for (int hop = 0; hop < 5; ++hop) {
+        must(source->resume());
+        wait_for_progress(*source);
+        must(source->pause());
+        const auto state = must(source->save());
+        const auto counted = counter(*source);
+        auto destination = must(Machine::create(source->config(), {choice, "none"}));
+        tests::copy_memory(source->memory(), destination->memory());
+        must(destination->restore(state));
+        const auto again = must(destination->save());
+        CHECK(again.devices == state.devices);
+        CHECK(again.vcpus.front().registers == state.vcpus.front().registers);
+        CHECK(again.vcpus.front().tsc >= state.vcpus.front().tsc);
+        CHECK(again.clock.reference_time >= state.clock.reference_time);
+        CHECK(counter(*destination) == counted);
+        CHECK_FALSE(destination->restore(state)); // it is not fresh any more
+        source = std::move(destination);
+    }
+}
+
+void ends_by_the_exit_port(HypervisorChoice choice) {
+    const Log log;
+    auto machine = make_with(choice, exit_with_7, "file:" + log.path.string());
+    std::atomic<int> calls = 0;
+    std::promise<MachineEnd> ended;
+    machine->on_end([&](const MachineEnd& end) {
+        if (++calls == 1) {
+            ended.set_value(end);
+        }
+    });
+    CHECK_FALSE(machine->end());
+    must(machine->resume());
+    const auto end = ended.get_future().get();
+    CHECK(end.cause == MachineEnd::Cause::exit_port);
+    CHECK(end.exit_code == 7);
+    CHECK(machine->running_state() == RunningState::ended);
+    REQUIRE(machine->end());
+    CHECK(machine->end()->exit_code == 7);
+    CHECK(log.text() == "x");
+    must(machine->pause());
+    CHECK(machine->running_state() == RunningState::ended);
+    const auto resumed = machine->resume();
+    REQUIRE_FALSE(resumed);
+    CHECK(resumed.error().code() == ErrorCode::wrong_state);
+    CHECK_FALSE(machine->save());
+    int late_calls = 0;
+    machine->on_end([&](const MachineEnd&) { ++late_calls; });
+    CHECK(late_calls == 1);
+    machine.reset();
+    CHECK(calls == 1);
+}
+
+void a_triple_fault_is_a_crash(HypervisorChoice choice) {
+    // `ud2` without an interrupt table
+    auto machine = make_with(choice, {0x0f, 0x0b});
+    std::promise<MachineEnd> ended;
+    machine->on_end([&](const MachineEnd& end) { ended.set_value(end); });
+    must(machine->resume());
+    const auto end = ended.get_future().get();
+    CHECK(end.cause == MachineEnd::Cause::crashed);
+    CHECK_FALSE(end.text.empty());
+}
+
+void serial_output_goes_on(HypervisorChoice choice) {
+    const Log first;
+    const Log second;
+    auto source = make_with(choice, print_alphabet, "file:" + first.path.string());
+    must(source->resume());
+    while (first.text().empty()) {
+        std::this_thread::yield();
+    }
+    must(source->pause());
+    auto destination =
+        must(Machine::create(source->config(), {choice, "file:" + second.path.string()}));
+    tests::copy_memory(source->memory(), destination->memory());
+    must(destination->restore(must(source->save())));
+    must(destination->resume());
+    while ((first.text() + second.text()).size() < 26) {
+        std::this_thread::yield();
+    }
+    CHECK(first.text() + second.text() == "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+}
+
+void wrong_states_are_refused(HypervisorChoice choice) {
+    auto machine = make(choice);
+    const auto good = must(machine->save());
+
+    auto more = good;
+    more.vcpus.push_back(good.vcpus.front());
+    auto other = make(choice);
+    CHECK_FALSE(other->restore(more));
+
+    auto strange = good;
+    strange.devices.push_back({.id = "floppy", .version = 1, .bytes = {}});
+    other = make(choice);
+    const auto refused = other->restore(strange);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code() == ErrorCode::incompatible);
+    CHECK(refused.error().text().find("floppy") != std::string::npos);
+
+    auto without = good;
+    without.devices.pop_back();
+    other = make(choice);
+    CHECK_FALSE(other->restore(without));
+}
+
+void run_all(HypervisorChoice choice, const char* name) {
+    if (!tests::has_backend(choice, name)) {
+        return;
+    }
+    SUBCASE("it pauses and resumes any number of times") {
+        pauses_and_resumes(choice);
+    }
+    SUBCASE("its guest goes on in another machine") {
+        goes_on_in_another_machine(choice);
+    }
+    SUBCASE("the exit port ends it once, with all output written") {
+        ends_by_the_exit_port(choice);
+    }
+    SUBCASE("a triple fault is a crash") {
+        a_triple_fault_is_a_crash(choice);
+    }
+    SUBCASE("serial output goes on where it stopped") {
+        serial_output_goes_on(choice);
+    }
+    SUBCASE("states of other machines are refused") {
+        wrong_states_are_refused(choice);
+    }
+}
+
+} // namespace
+
+TEST_SUITE("vmm.machine") {
+    TEST_CASE("a machine on kvm") {
+        run_all(HypervisorChoice::kvm, "machine on kvm");
+    }
+    TEST_CASE("a machine on soft") {
+        run_all(HypervisorChoice::soft, "machine on soft");
+    }
+
+    TEST_CASE("a machine that cannot be is refused") {
+        if (!tests::has_backend(HypervisorChoice::automatic, "machine that cannot be")) {
+            return;
+        }
+        CHECK_FALSE(Machine::create({.memory = 16_MiB, .vcpus = 0}, {}));
+        CHECK_FALSE(Machine::create({.memory = 16_MiB, .vcpus = 255}, {}));
+        CHECK_FALSE(Machine::create({.memory = formats::Bytes{4096}}, {.serial = "none"}));
+        CHECK_FALSE(Machine::create({.memory = 16_MiB}, {.serial = "printer"}));
+        auto cpuid = must(vmm::probe(HypervisorChoice::automatic)).cpuid;
+        for (auto& entry : cpuid) {
+            entry.ecx |= entry.leaf == 1 ? 1U << 5U : 0U; // VMX, which is never offered
+        }
+        const auto refused = Machine::create({.memory = 16_MiB, .cpuid = cpuid}, {});
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code() == ErrorCode::incompatible);
+        CHECK(refused.error().text().find("vmx") != std::string::npos);
+    }
+}

@@ -1,0 +1,22 @@
+set(vmm_tests
+  acpi_test.cpp
+  boot_test.cpp
+  cpu_profile_test.cpp
+  elf_image_test.cpp
+  guest_clock_test.cpp
+  guest_memory_test.cpp
+  io_apic_test.cpp
+  io_bus_test.cpp
+  kvm_cpuid_test.cpp
+  machine_test.cpp
+  partition_test.cpp
+  platform_test.cpp
+  power_test.cpp
+  saved_state_test.cpp
+  serial_port_test.cpp
+  soft_dirty_log_test.cpp
+  soft_fixture.cpp
+  soft_guests.S
+  soft_run_test.cpp
+  soft_state_test.cpp
+  workload_test.cpp)

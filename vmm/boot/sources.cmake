@@ -1,0 +1,10 @@
+set(vmm_boot_sources
+  boot/acpi.cpp
+  boot/aml.cpp
+  boot/boot.cpp
+  boot/bzimage.cpp
+  boot/elf_image.cpp
+  boot/initial_state.cpp
+  boot/memory_map.cpp
+  boot/pvh.cpp
+  boot/tables.cpp)

@@ -1,0 +1,37 @@
+set(vmm_headers
+  cpu_profile.hpp
+  device.hpp
+  guest_clock.hpp
+  guest_memory.hpp
+  io_bus.hpp
+  little_endian.hpp
+  machine.hpp
+  partition.hpp
+  pc_machine.hpp
+  platform.hpp
+  platform_layout.hpp
+  racing_copy.hpp
+  saved_state.hpp
+  soft_module.hpp
+  soft_module_abi.hpp
+  state_comparison.hpp
+  unique_fd.hpp
+  vcpu_state.hpp
+  vcpu_thread.hpp)
+set(vmm_sources
+  backend.cpp
+  cpu_features.cpp
+  cpu_profile.cpp
+  guest_clock.cpp
+  guest_memory.cpp
+  io_bus.cpp
+  machine.cpp
+  pc_machine.cpp
+  pc_machine_state.cpp
+  platform.cpp
+  racing_copy.cpp
+  saved_state.cpp
+  saved_vcpu.cpp
+  soft_module.cpp
+  state_comparison.cpp
+  vcpu_thread.cpp)

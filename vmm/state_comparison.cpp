@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/state_comparison.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <fmt/format.h>
+
+namespace wherry::vmm {
+namespace {
+
+/// Time-stamp counters, Hyper-V run time and reference counters, deadline and performance clocks
+/// move; microcode revision, platform information and capability registers describe the host.
+constexpr std::array<std::uint32_t, 10> incomparable_msrs{
+    0x10, 0x8b, 0xce, 0xe7, 0xe8, 0x10a, 0x345, 0x6e0, 0x40000010, 0x40000020};
+
+/// KVM on AMD reads IA32_SYSENTER_ESP and _EIP with 64 bits but writes 32: the rest has no use
+/// there, as SYSENTER exists in 32-bit modes only.
+std::uint64_t meaningful_bits(std::uint32_t index) {
+    return index == 0x175 || index == 0x176 ? 0xffffffff : ~std::uint64_t{0};
+}
+
+/// MXCSR_MASK of the XSAVE area: the processor's own.
+constexpr std::size_t mask_begin = 28;
+constexpr std::size_t mask_end = 32;
+
+/// Requests raised by timers between the write and the read, the priority that follows from
+/// them, and the running count (SDM vol. 3, table 11-1).
+bool is_moving_lapic_register(std::size_t offset) {
+    return (offset >= 0x200 && offset < 0x280) || (offset >= 0xa0 && offset < 0xb0) ||
+           (offset >= 0x390 && offset < 0x3a0);
+}
+
+void compare_msrs(
+    const VcpuState& wanted, const VcpuState& found, std::vector<std::string>& differing) {
+    for (const auto& msr : wanted.msrs) {
+        const auto present = std::ranges::find(found.msrs, msr.index, &Msr::index);
+        if (std::ranges::find(incomparable_msrs, msr.index) != incomparable_msrs.end() ||
+            present == found.msrs.end() ||
+            ((present->value ^ msr.value) & meaningful_bits(msr.index)) == 0) {
+            continue;
+        }
+        differing.push_back(
+            fmt::format("MSR {:#x} is {:#x}, not {:#x}", msr.index, present->value, msr.value));
+    }
+}
+
+void compare_xsave(
+    std::span<const std::byte> wanted,
+    std::span<const std::byte> found,
+    std::vector<std::string>& differing) {
+    const auto at = [](std::span<const std::byte> area, std::size_t offset) {
+        return offset < area.size() ? area[offset] : std::byte{0};
+    };
+    for (std::size_t offset = 0; offset < std::max(wanted.size(), found.size()); ++offset) {
+        const bool is_mask = offset >= mask_begin && offset < mask_end;
+        if (!is_mask && at(wanted, offset) != at(found, offset)) {
+            differing.push_back(fmt::format("the XSAVE area at offset {}", offset));
+            return;
+        }
+    }
+}
+
+void compare_lapic(
+    const VcpuState& wanted, const VcpuState& found, std::vector<std::string>& differing) {
+    if (!wanted.lapic || !found.lapic) {
+        if (wanted.lapic.has_value() != found.lapic.has_value()) {
+            differing.emplace_back("the presence of a local APIC");
+        }
+        return;
+    }
+    for (std::size_t offset = 0; offset < wanted.lapic->size(); ++offset) {
+        if (!is_moving_lapic_register(offset) &&
+            (*wanted.lapic)[offset] != (*found.lapic)[offset]) {
+            differing.push_back(fmt::format("local APIC register {:#x}", offset / 16 * 16));
+            return;
+        }
+    }
+}
+
+} // namespace
+
+std::vector<std::string> differences(const VcpuState& wanted, const VcpuState& found) {
+    std::vector<std::string> differing;
+    const auto check = [&differing](bool is_equal, const char* what) {
+        if (!is_equal) {
+            differing.emplace_back(what);
+        }
+    };
+    check(wanted.registers == found.registers, "the general registers");
+    check(wanted.system == found.system, "the segment and control registers");
+    check(wanted.debug == found.debug, "the debug registers");
+    check(wanted.events == found.events, "the pending events");
+    check(wanted.run_state == found.run_state, "the multiprocessor state");
+    check(wanted.extended_controls == found.extended_controls, "the extended control registers");
+    compare_xsave(wanted.xsave, found.xsave, differing);
+    compare_msrs(wanted, found, differing);
+    compare_lapic(wanted, found, differing);
+    return differing;
+}
+
+} // namespace wherry::vmm

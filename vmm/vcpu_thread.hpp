@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/result.hpp"
+#include "vmm/partition.hpp"
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace wherry::vmm {
+
+/// A vCPU and the thread it runs on. The thread lives as long as the object; between stop and
+/// start it waits, and the vCPU may then be used from outside. Thread-safe, but start and stop
+/// are one caller's at a time.
+class VcpuThread {
+public:
+    /// Called on the thread each time the vCPU has left the guest, outside of all locks. Any
+    /// reason but `kicked` means that it will not run again until started.
+    using Left = std::function<void(std::uint32_t index, const formats::Result<ExitReason>&)>;
+
+    /// `handler` outlives the object.
+    VcpuThread(std::uint32_t index, std::unique_ptr<Vcpu> vcpu, ExitHandler& handler, Left left);
+    VcpuThread(const VcpuThread&) = delete;
+    VcpuThread& operator=(const VcpuThread&) = delete;
+    /// Not on the thread itself.
+    ~VcpuThread();
+
+    [[nodiscard]] Vcpu& vcpu() noexcept { return *vcpu_; }
+
+    void start();
+    /// Asks the vCPU to leave the guest; does not wait. From any thread, this one included.
+    void request_stop() noexcept;
+    /// Waits until it has, asking again and again: a single kick can be lost. On the thread
+    /// itself, where the vCPU has left already, it returns at once.
+    void await_stopped();
+    /// Stops for good and waits for the thread to be gone. Not on the thread itself.
+    void end();
+
+private:
+    void work();
+
+    std::uint32_t index_;
+    std::unique_ptr<Vcpu> vcpu_;
+    ExitHandler& handler_;
+    Left left_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool wants_run_ = false;
+    bool is_in_guest_ = false;
+    bool ends_ = false;
+    std::thread thread_; // last: started when the rest is there
+};
+
+} // namespace wherry::vmm
