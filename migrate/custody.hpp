@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace wherry::migrate {
+
+/// Which host may run the guest. `undetermined` is a legal end: this side cannot know, runs
+/// nothing, and no code turns it into a guess.
+enum class Custody : std::uint8_t { source, destination, undetermined };
+std::string_view name_of(Custody custody) noexcept;
+
+} // namespace wherry::migrate

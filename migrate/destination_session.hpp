@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "migrate/cancel_gate.hpp"
+#include "migrate/handover.hpp"
+#include "migrate/phase.hpp"
+#include "migrate/policy.hpp"
+#include "migrate/progress.hpp"
+#include "transport/byte_stream.hpp"
+#include "vmm/machine.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace wherry::migrate {
+
+/// The VM that is about to arrive.
+struct Arrival {
+    std::string vm_name;
+    std::string migration_id;
+    std::string source_backend;
+    vmm::MachineConfig config;
+};
+
+/// Makes the fresh, paused machine for an arrival whose plan has been found good.
+using MachineFactory =
+    std::function<formats::Result<std::unique_ptr<vmm::Machine>>(const Arrival& arrival)>;
+
+struct DestinationOptions {
+    /// What machines from `make_machine` will run on.
+    vmm::BackendCapabilities host;
+    MachineFactory make_machine;
+    /// How much memory a new VM may take here; host_memory_headroom where unset.
+    std::function<formats::Result<formats::Bytes>()> available_memory;
+    /// Its deadlines and `silence` count here; the rest is the source's affair.
+    Policy policy;
+};
+
+struct DestinationOutcome {
+    /// done, abandoned or in_doubt.
+    DestinationState state = DestinationState::abandoned;
+    Custody custody = Custody::source;
+    /// done: running, or paused if it was so at the source. in_doubt: paused. abandoned: none.
+    std::unique_ptr<vmm::Machine> machine;
+    std::optional<formats::Error> error;
+    /// While in_doubt; refers to `machine`.
+    std::optional<InDoubtGuest> doubt;
+    /// Unset when the stream ended before the source had said which VM it brings.
+    std::optional<Arrival> arrival;
+    /// Of the VM, once it is ours.
+    Epoch epoch{};
+    Report report;
+};
+
+/// Takes in the VM that arrives over `stream`, and says what became of it. Refuses, naming
+/// everything that is missing, before any machine is made. Threads, cancelling (until it has
+/// accepted) and lifetimes as with run_source.
+transport::Task<DestinationOutcome> run_destination(
+    std::unique_ptr<transport::ByteStream> stream,
+    DestinationOptions options,
+    CancelGate& gate,
+    Observer& observer);
+
+} // namespace wherry::migrate

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "dirtylog/dirty_rate.hpp"
+#include "dirtylog/dirty_tracker.hpp"
+#include "migrate/convergence.hpp"
+#include "migrate/page_sender.hpp"
+#include "migrate/session_channel.hpp"
+#include "migrate/source_inbox.hpp"
+#include "migrate/source_session.hpp"
+#include "transport/task_group.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <boost/asio/thread_pool.hpp>
+
+namespace wherry::migrate::detail {
+
+using transport::Task;
+
+/// For a last word to the peer, or from it.
+inline constexpr Duration longest_farewell = std::chrono::seconds{1};
+
+/// One migration from the source's side: interprets SourceMachine and SourceHandover. phases() is
+/// the table of contents; whatever fails in it is judged in conclude(), by the state it failed in.
+class SourceSession {
+public:
+    SourceSession(
+        vmm::Machine& machine,
+        SourceOptions options,
+        Connector connect,
+        CancelGate& gate,
+        Observer& observer,
+        const transport::Executor& executor)
+        : machine_{machine},
+          options_{std::move(options)},
+          connector_{std::move(connect)},
+          gate_{gate},
+          executor_{executor},
+          worker_{1},
+          progress_{observer, machine.memory().size(), options_.policy.downtime},
+          handover_{options_.epoch},
+          limiter_{executor},
+          helpers_{executor},
+          convergence_{options_.policy} {
+        limiter_.set_rate(options_.policy.bandwidth);
+    }
+
+    Task<SourceOutcome> run();
+
+private:
+    Task<void> phases();
+    Task<void> connect();
+    Task<void> plan();
+    Task<void> precopy();
+    Task<void> drain();
+    Task<void> hand_over();
+
+    Task<void> start_tracking();
+    Task<void> send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last);
+    Task<void> collect();
+    [[nodiscard]] formats::Result<Decision> judge_round();
+    Task<void> send_state();
+    Task<void> commit();
+    formats::Status check_guest() const;
+
+    Task<SourceOutcome> conclude(formats::Status ended);
+    Task<void> hear_last_words(formats::Status& ended);
+    Task<void> go_on_here();
+    Task<void> stop_tracking();
+    Task<void> stop_helpers();
+
+    void enter(SourceState state) {
+        state_.enter(state);
+        progress_.enter(phase_of(state));
+    }
+    [[nodiscard]] Duration farewell_limit() const {
+        return std::min<Duration>(longest_farewell, options_.policy.silence);
+    }
+    template <typename Call>
+    auto on_worker(Call call) {
+        return transport::offload(worker_.get_executor(), std::move(call));
+    }
+    Task<Control> expect(Control::MessageCase kind, Duration limit) {
+        return inbox_->expect(kind, limit);
+    }
+
+    vmm::Machine& machine_;
+    SourceOptions options_;
+    Connector connector_;
+    CancelGate& gate_;
+    transport::Executor executor_;
+    boost::asio::thread_pool worker_;
+    Progress progress_;
+    SourceMachine state_;
+    SourceHandover handover_;
+    transport::RateLimiter limiter_;
+
+    std::unique_ptr<SessionChannel> channel_;
+    std::optional<SourceInbox> inbox_;
+    transport::TaskGroup helpers_; ///< listens and keeps alive
+    std::optional<PageSender> sender_;
+
+    std::unique_ptr<dirtylog::DirtyTracker> tracker_;
+    std::optional<dirtylog::DirtySet> dirty_; ///< what is to be sent in the next round
+    dirtylog::DirtyRate dirty_rate_;
+    std::uint32_t failed_collects_ = 0;
+    Duration collecting_{};
+    std::uint32_t round_ = 0;
+    RoundTotals last_round_;
+    Duration last_round_took_{};
+    Convergence convergence_;
+
+    std::optional<PausedGuest> paused_;
+    std::optional<GivenUpGuest> given_up_;
+    Progress::Clock::time_point stopped_at_; ///< of the blackout's part now under way
+};
+
+} // namespace wherry::migrate::detail

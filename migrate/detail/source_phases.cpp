@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+// The phases of a source in order: what it does while all is well.
+#include "formats/error_message.hpp"
+#include "migrate/detail/source_flow.hpp"
+#include "migrate/plan.hpp"
+#include "vmm/saved_state.hpp"
+
+#include <array>
+
+#include <fmt/format.h>
+
+namespace wherry::migrate::detail {
+
+using formats::ErrorCode;
+using formats::Status;
+
+namespace {
+
+/// Between the end of a round on our side and the destination's word that it has it all: bounds
+/// what is under way in buffers at the slowest bandwidth allowed.
+constexpr Duration round_deadline = std::chrono::minutes{2};
+constexpr int findings_limit = 16;
+
+} // namespace
+
+Task<void> SourceSession::phases() {
+    using Phase = Task<void> (SourceSession::*)();
+    constexpr std::array<Phase, 5> in_order{
+        &SourceSession::connect,
+        &SourceSession::plan,
+        &SourceSession::precopy,
+        &SourceSession::drain,
+        &SourceSession::hand_over};
+    for (const Phase phase : in_order) {
+        auto done = co_await (this->*phase)();
+        if (!done) {
+            co_return done;
+        }
+        auto alive = co_await transport::check_cancelled();
+        if (!alive) {
+            co_return alive;
+        }
+    }
+    co_return Status{};
+}
+
+Task<void> SourceSession::connect() {
+    enter(SourceState::connect);
+    auto checked = options_.policy.check();
+    if (!checked) {
+        co_return checked;
+    }
+    auto stream = co_await connector_();
+    if (!stream) {
+        co_return formats::fail(std::move(stream).error());
+    }
+    channel_ = std::make_unique<SessionChannel>(
+        *std::move(stream), formats::Side::source, options_.policy.silence);
+    ChannelName name{options_.migration_id, options_.epoch};
+    auto opened = co_await channel_->open_as_source(name);
+    if (!opened) {
+        co_return opened;
+    }
+    inbox_.emplace(*channel_, executor_);
+    helpers_.start(inbox_->listen());
+    helpers_.start(channel_->keep_alive());
+    co_return Status{};
+}
+
+Task<void> SourceSession::plan() {
+    enter(SourceState::plan);
+    auto look = [this] {
+        return machine_.memory().populated();
+    };
+    auto populated = co_await on_worker(look);
+    if (!populated) {
+        co_return formats::fail(std::move(populated).error());
+    }
+    Plan plan = plan_for(machine_);
+    plan.vm_name = options_.vm_name;
+    plan.downtime_goal = options_.policy.downtime;
+    for (const formats::PageRange range : *populated) {
+        plan.populated += formats::bytes_of(range.count());
+    }
+    Control message;
+    to_proto(plan, *message.mutable_plan());
+    auto sent = co_await channel_->send(message);
+    if (!sent) {
+        co_return sent;
+    }
+    auto answer = co_await expect(Control::kPlanAnswer, options_.policy.plan_deadline);
+    if (!answer) {
+        co_return formats::fail(std::move(answer).error());
+    }
+    const auto& said = answer->plan_answer().findings();
+    std::vector<std::string> findings;
+    for (int i = 0; i < std::min(said.size(), findings_limit); ++i) {
+        findings.push_back(formats::sanitised(said[i]));
+    }
+    progress_.planned(std::move(findings));
+    co_return Status{};
+}
+
+Status SourceSession::check_guest() const {
+    const auto end = machine_.end();
+    if (!end) {
+        return {};
+    }
+    return formats::fail(
+        ErrorCode::wrong_state,
+        fmt::format("the guest ended by itself while it was being moved: {}", end->text));
+}
+
+Task<void> SourceSession::start_tracking() {
+    auto tracker = dirtylog::make_tracker(machine_);
+    if (!tracker) {
+        co_return formats::fail(std::move(tracker).error());
+    }
+    tracker_ = *std::move(tracker);
+    auto start = [this] {
+        return tracker_->start();
+    };
+    auto started = co_await on_worker(start);
+    if (!started) {
+        co_return started;
+    }
+    // After the start: what is touched from now on is in the log.
+    auto look = [this] {
+        return machine_.memory().populated();
+    };
+    auto populated = co_await on_worker(look);
+    if (!populated) {
+        co_return formats::fail(std::move(populated).error());
+    }
+    dirty_.emplace(machine_.memory());
+    for (const formats::PageRange range : *populated) {
+        dirty_->mark(range);
+    }
+    co_return Status{};
+}
+
+Task<void> SourceSession::send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last) {
+    const auto begun = progress_.now();
+    progress_.begin_round(round_, formats::bytes_of(pages.count()));
+    auto totals = co_await sender_->send(round_, pages, pace);
+    if (!totals) {
+        co_return formats::fail(std::move(totals).error());
+    }
+    last_round_ = *totals;
+    Control message;
+    auto& end = *message.mutable_round_end();
+    end.set_round(round_);
+    end.set_batches(totals->batches);
+    end.set_raw_pages(totals->raw_pages.value());
+    end.set_zero_pages(totals->zero_pages.value());
+    end.set_digest(static_cast<std::uint64_t>(totals->digest));
+    end.set_is_last(is_last);
+    auto sent = co_await channel_->send(message);
+    if (!sent) {
+        co_return sent;
+    }
+    if (!is_last) {
+        auto stored = co_await expect(Control::kRoundStored, round_deadline);
+        if (!stored) {
+            co_return formats::fail(std::move(stored).error());
+        }
+        if (stored->round_stored().round() != round_) {
+            co_return formats::fail(
+                ErrorCode::protocol,
+                fmt::format(
+                    "the destination stored round {} and not {}",
+                    stored->round_stored().round(),
+                    round_));
+        }
+    }
+    last_round_took_ = progress_.now() - begun;
+    progress_.end_round();
+    ++round_;
+    co_return Status{};
+}
+
+Task<void> SourceSession::collect() {
+    const auto begun = progress_.now();
+    auto renew = [this] {
+        dirty_->clear();
+        return tracker_->collect(*dirty_);
+    };
+    auto collected = co_await on_worker(renew);
+    collecting_ = progress_.now() - begun;
+    if (collected) {
+        failed_collects_ = 0;
+        co_return collected;
+    }
+    // Everything is marked then: right, only more. Twice in a row is no accident.
+    progress_.note(collected.error().text());
+    ++failed_collects_;
+    if (failed_collects_ > 1) {
+        co_return formats::fail(std::move(collected).error().during("tracking dirty pages"));
+    }
+    co_return Status{};
+}
+
+formats::Result<Decision> SourceSession::judge_round() {
+    dirty_rate_.add(dirty_->count(), last_round_took_);
+    const auto rate = rate_of(formats::bytes_of(dirty_->count()), last_round_took_);
+    progress_.set_dirty_rate(rate);
+    RoundObservation seen;
+    seen.wire_bytes = last_round_.wire_bytes;
+    seen.duration = last_round_took_ - last_round_.waited;
+    seen.remaining = dirty_->count();
+    seen.fixed_cost = options_.fixed_cost + collecting_ + 2 * channel_->round_trip();
+    const Decision decision = convergence_.after_round(seen);
+    progress_.predict(convergence_.predicted_blackout());
+    if (decision == Decision::give_up) {
+        return formats::fail(ErrorCode::wrong_state, convergence_.explain(rate));
+    }
+    return decision;
+}
+
+Task<void> SourceSession::precopy() {
+    enter(SourceState::precopy);
+    sender_.emplace(machine_.memory(), *channel_, progress_, limiter_, worker_.get_executor());
+    auto step = co_await start_tracking();
+    if (!step) {
+        co_return step;
+    }
+    while (true) {
+        step = co_await send_round(*dirty_, Pace::limited, false);
+        if (!step) {
+            co_return step;
+        }
+        step = co_await collect();
+        if (!step) {
+            co_return step;
+        }
+        step = check_guest();
+        if (!step) {
+            co_return step;
+        }
+        auto decision = judge_round();
+        if (!decision) {
+            co_return formats::fail(std::move(decision).error());
+        }
+        if (*decision != Decision::again) {
+            co_return Status{};
+        }
+    }
+}
+
+/// vCPUs first, then devices, then the last look at what both of them wrote: nothing can write
+/// after that look.
+Task<void> SourceSession::drain() {
+    enter(SourceState::drain);
+    Blackout& blackout = progress_.blackout();
+    stopped_at_ = progress_.now();
+    auto pause = [this] {
+        return PausedGuest::pause(machine_);
+    };
+    auto paused = co_await on_worker(pause);
+    if (!paused) {
+        co_return formats::fail(std::move(paused).error());
+    }
+    paused_.emplace(*std::move(paused));
+    auto step = check_guest();
+    if (!step) {
+        co_return step;
+    }
+    const auto standing = progress_.now();
+    blackout.stop = standing - stopped_at_;
+
+    dirtylog::DirtySet left = *dirty_;
+    step = co_await collect();
+    if (!step) {
+        co_return step;
+    }
+    dirty_->merge(left);
+    step = co_await send_round(*dirty_, Pace::full, true);
+    if (!step) {
+        co_return step;
+    }
+    const auto pages_sent = progress_.now();
+    blackout.pages = pages_sent - standing;
+
+    step = co_await send_state();
+    stopped_at_ = progress_.now();
+    blackout.state = stopped_at_ - pages_sent;
+    co_return step;
+}
+
+Task<void> SourceSession::send_state() {
+    auto save = [this] {
+        return machine_.save();
+    };
+    auto state = co_await on_worker(save);
+    if (!state) {
+        co_return formats::fail(std::move(state).error().during("saving the VM's state"));
+    }
+    auto bytes = vmm::encode(*state);
+    if (!bytes) {
+        co_return formats::fail(std::move(bytes).error());
+    }
+    const std::span<const std::byte> payload = *bytes;
+    const auto digest = formats::digest_of(payload);
+    co_return co_await channel_->send(
+        formats::FrameType::machine_state, transport::Gather(&payload, 1), digest);
+}
+
+/// The offer goes out right behind the state, so that a journey is saved while the guest stands
+/// still: the destination looks at it once everything is loaded.
+Task<void> SourceSession::hand_over() {
+    Blackout& blackout = progress_.blackout();
+    enter(SourceState::offer);
+    Control message;
+    message.mutable_offer()->set_epoch(static_cast<std::uint64_t>(handover_.offer()));
+    auto step = co_await channel_->send(message);
+    if (!step) {
+        co_return step;
+    }
+    auto loaded = co_await expect(Control::kLoaded, options_.policy.handover_deadline);
+    if (!loaded) {
+        co_return formats::fail(std::move(loaded).error());
+    }
+    const auto loaded_at = progress_.now();
+    blackout.load = loaded_at - stopped_at_;
+    auto accept = co_await expect(Control::kAccept, options_.policy.handover_deadline);
+    if (!accept) {
+        co_return formats::fail(std::move(accept).error());
+    }
+    step = handover_.on_accept(Epoch{accept->accept().epoch()});
+    if (!step) {
+        co_return step;
+    }
+    step = co_await commit();
+    blackout.handover = progress_.now() - loaded_at;
+    co_return step;
+}
+
+/// THE COMMIT POINT. Up to here every failure and every cancel ends with the guest running on this
+/// side. From handover_.commit() on it never runs here again unless a person says so: the object
+/// that could resume it is consumed. There is no return between that call and the new state.
+Task<void> SourceSession::commit() {
+    if (!gate_.close()) {
+        co_return formats::fail(ErrorCode::cancelled, "the migration was cancelled");
+    }
+    given_up_.emplace(handover_.commit(*std::move(paused_)));
+    paused_.reset();
+    enter(SourceState::committed);
+
+    Control message;
+    message.mutable_commit()->set_epoch(static_cast<std::uint64_t>(options_.epoch) + 1);
+    auto sent = co_await channel_->send(message);
+    if (!sent) {
+        co_return sent;
+    }
+    auto running = co_await expect(Control::kRunning, options_.policy.handover_deadline);
+    if (!running) {
+        co_return formats::fail(std::move(running).error());
+    }
+    auto confirmed = handover_.on_running(Epoch{running->running().epoch()});
+    if (!confirmed) {
+        co_return confirmed;
+    }
+    enter(SourceState::handed_off);
+    co_return Status{};
+}
+
+} // namespace wherry::migrate::detail

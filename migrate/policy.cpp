@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "migrate/policy.hpp"
+
+#include <fmt/format.h>
+
+namespace wherry::migrate {
+
+formats::Result<OnStall> on_stall_from(std::string_view name) {
+    if (name == "abort") {
+        return OnStall::abort;
+    }
+    if (name == "stop") {
+        return OnStall::stop;
+    }
+    return formats::fail(
+        formats::ErrorCode::invalid_argument,
+        fmt::format("'{}' is no answer to a stall: it is abort or stop", name));
+}
+
+formats::Status Policy::check() const {
+    using std::chrono::hours;
+    using std::chrono::milliseconds;
+    struct Time {
+        std::string_view name;
+        Duration value;
+        Duration smallest;
+        Duration largest;
+    };
+    const Time times[]{
+        {"downtime", downtime, milliseconds{1}, hours{1}},
+        {"silence", silence, milliseconds{100}, hours{1}},
+        {"plan deadline", plan_deadline, milliseconds{100}, hours{1}},
+        {"handover deadline", handover_deadline, milliseconds{100}, hours{1}},
+    };
+    for (const Time& time : times) {
+        if (time.value < time.smallest || time.value > time.largest) {
+            const auto in_ms = [](Duration d) {
+                return std::chrono::duration_cast<milliseconds>(d).count();
+            };
+            return formats::fail(
+                formats::ErrorCode::invalid_argument,
+                fmt::format(
+                    "the {} of a migration is between {} ms and {} ms, not {} ms",
+                    time.name,
+                    in_ms(time.smallest),
+                    in_ms(time.largest),
+                    in_ms(time.value)));
+        }
+    }
+    if (stall_rounds == 0 || max_rounds == 0) {
+        return formats::fail(
+            formats::ErrorCode::invalid_argument, "a migration needs at least one round");
+    }
+    if (bandwidth && bandwidth->value() < 64 * 1024) {
+        return formats::fail(
+            formats::ErrorCode::invalid_argument,
+            fmt::format(
+                "the bandwidth of a migration is at least 64 KiB/s, not {} B/s",
+                bandwidth->value()));
+    }
+    return {};
+}
+
+} // namespace wherry::migrate

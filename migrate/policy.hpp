@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/result.hpp"
+#include "transport/rate_limiter.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace wherry::migrate {
+
+using Duration = std::chrono::steady_clock::duration;
+using transport::BytesPerSecond;
+
+/// What to do when rounds of pre-copy do not get smaller any more.
+enum class OnStall : std::uint8_t {
+    abort, ///< fail; the VM stays on the source, untouched
+    stop,  ///< switch over whatever the blackout will be
+};
+/// "abort", "stop".
+formats::Result<OnStall> on_stall_from(std::string_view name);
+
+/// What the user may ask of a migration.
+struct Policy {
+    /// The blackout aimed at: the switch-over happens when the predicted one is within it.
+    Duration downtime = std::chrono::milliseconds{100};
+    OnStall on_stall = OnStall::abort;
+    /// Rounds in a row that left less than a tenth fewer pages than the best before them.
+    std::uint32_t stall_rounds = 4;
+    std::uint32_t max_rounds = 40;
+    /// Upper limit on the wire. Not applied while the guest stands still.
+    std::optional<BytesPerSecond> bandwidth;
+    /// The peer counts as lost when nothing came from it, or it took nothing, for this long.
+    /// Each side tells the other its own limit and is heard from four times as often.
+    Duration silence = std::chrono::seconds{10};
+    /// For the answer to the plan: the destination makes its machine meanwhile.
+    Duration plan_deadline = std::chrono::seconds{30};
+    /// For the destination to load all state, and for each answer of the hand-over.
+    Duration handover_deadline = std::chrono::seconds{10};
+
+    /// Names the first value that cannot be.
+    [[nodiscard]] formats::Status check() const;
+};
+
+} // namespace wherry::migrate

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/error.hpp"
+#include "formats/units.hpp"
+#include "migrate/policy.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace wherry::migrate {
+
+/// Where a migration stands. Totals are since its start.
+struct ProgressSnapshot {
+    formats::Phase phase = formats::Phase::none;
+    std::uint32_t round = 0;
+    formats::Bytes memory; ///< the guest's RAM
+    /// Of this round.
+    formats::Bytes round_done, round_total;
+    /// Guest memory settled as raw and as zero pages, and what went over the wire for everything.
+    formats::Bytes raw_page_bytes, zero_page_bytes, wire_bytes;
+    /// Over about the last second: on the wire, and of guest memory settled (raw and zero).
+    BytesPerSecond wire_rate, effective_rate;
+    /// What the guest dirtied while the last round ran; 0 during round 0.
+    BytesPerSecond dirty_rate;
+    /// Unset until the first round has been measured.
+    std::optional<Duration> predicted_blackout;
+    Duration downtime_goal{};
+    /// Until the end of this round; unset while there is no rate.
+    std::optional<Duration> eta;
+    Duration elapsed{};
+};
+
+struct RoundReport {
+    formats::PageCount raw_pages, zero_pages;
+    formats::Bytes wire_bytes;
+    Duration duration{};
+};
+
+/// What the guest felt, by the source's clock: from the call that stops the first vCPU to the
+/// arrival of the destination's word that it runs.
+struct Blackout {
+    Duration stop{};     ///< until vCPUs and devices stand still
+    Duration pages{};    ///< collecting and sending the last pages
+    Duration state{};    ///< saving and sending the state of vCPUs and devices
+    Duration load{};     ///< until the destination says that it has loaded everything
+    Duration handover{}; ///< accept, commit, running
+    [[nodiscard]] Duration total() const noexcept { return stop + pages + state + load + handover; }
+};
+
+/// How a migration went, also when it failed half way.
+struct Report {
+    /// The last one is the one sent while the guest stood still.
+    std::vector<RoundReport> rounds;
+    formats::Bytes raw_page_bytes, zero_page_bytes, wire_bytes;
+    /// On the wire and of guest memory settled, over the time in which pages were sent.
+    BytesPerSecond wire_rate, effective_rate;
+    Duration total{};
+    /// Zero on the destination, whose clock does not see it.
+    Blackout blackout;
+    std::optional<Duration> predicted_blackout;
+    /// What the plan exchange found, one sentence each.
+    std::vector<std::string> plan;
+    /// What went wrong without a bearing on the outcome, such as a farewell that was cut off.
+    std::vector<std::string> notes;
+};
+
+/// Told on the session's thread; must be quick and must not throw. Copy what is to be kept.
+class Observer {
+public:
+    Observer() = default;
+    Observer(const Observer&) = delete;
+    Observer& operator=(const Observer&) = delete;
+    /// At each change of phase, at the end of each round, and several times a second while pages
+    /// flow.
+    virtual void progressed(const ProgressSnapshot& now) = 0;
+    /// The plan is agreed on: what it found, one sentence each.
+    virtual void planned(const std::vector<std::string>& findings) = 0;
+
+protected:
+    ~Observer() = default;
+};
+
+/// Counts what a session moves and keeps the phase's timings. One thread.
+class Progress {
+public:
+    using Clock = std::chrono::steady_clock;
+    using Now = Clock::time_point (*)();
+
+    Progress(Observer& observer, formats::Bytes memory, Duration goal, Now now = Clock::now);
+
+    /// Once the plan says so, on the destination.
+    void set_memory(formats::Bytes memory) noexcept { snapshot_.memory = memory; }
+    void planned(std::vector<std::string> findings);
+    void note(std::string sentence) { report_.notes.push_back(std::move(sentence)); }
+    void enter(formats::Phase phase);
+    void begin_round(std::uint32_t round, formats::Bytes total);
+    /// Pages of the present round that were handed over, and the bytes on the wire for them.
+    void add_pages(formats::PageCount raw, formats::PageCount zero, formats::Bytes wire);
+    /// Bytes on the wire that are no pages.
+    void add_wire(formats::Bytes wire) noexcept;
+    void end_round();
+    void set_dirty_rate(BytesPerSecond rate) noexcept { snapshot_.dirty_rate = rate; }
+    void predict(Duration blackout) noexcept;
+    [[nodiscard]] Blackout& blackout() noexcept { return report_.blackout; }
+
+    [[nodiscard]] const ProgressSnapshot& snapshot() const noexcept { return snapshot_; }
+    /// The round now running, or the last one.
+    [[nodiscard]] const RoundReport& round() const noexcept { return report_.rounds.back(); }
+    [[nodiscard]] Clock::time_point now() const { return now_(); }
+    /// Everything, with the totals worked out.
+    [[nodiscard]] Report report() const;
+
+private:
+    void measure(Clock::time_point at);
+    void tell(Clock::time_point at);
+
+    Observer& observer_;
+    Now now_;
+    Clock::time_point started_;
+    Clock::time_point round_started_;
+    /// Begin of the window in which rates are measured, and the totals at that moment.
+    Clock::time_point window_started_;
+    formats::Bytes window_wire_, window_settled_;
+    Clock::time_point told_;
+    Duration in_rounds_{};
+    ProgressSnapshot snapshot_;
+    Report report_;
+};
+
+/// Amount per time; zero where no time has passed.
+BytesPerSecond rate_of(formats::Bytes amount, Duration time) noexcept;
+
+} // namespace wherry::migrate

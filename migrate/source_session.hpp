@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "migrate/cancel_gate.hpp"
+#include "migrate/handover.hpp"
+#include "migrate/phase.hpp"
+#include "migrate/policy.hpp"
+#include "migrate/progress.hpp"
+#include "transport/byte_stream.hpp"
+#include "vmm/machine.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace wherry::migrate {
+
+/// Makes the connection, on the session's thread: usually transport::connect with everything bound.
+/// Called once. Errors get the phase `connect`.
+using Connector = std::function<transport::Task<std::unique_ptr<transport::ByteStream>>()>;
+
+struct SourceOptions {
+    std::string vm_name;
+    std::string migration_id; ///< unique; in messages on both sides
+    /// How often the VM has changed hands so far; the destination gets the next one.
+    Epoch epoch{};
+    Policy policy;
+    /// What a blackout needs beside the last pages, for the prediction, until it is measured.
+    Duration fixed_cost = std::chrono::milliseconds{8};
+};
+
+struct SourceOutcome {
+    /// handed_off, reclaimed or in_doubt.
+    SourceState state = SourceState::reclaimed;
+    Custody custody = Custody::source;
+    /// What went wrong; `cancelled` after a cancel. Unset: the destination runs the guest.
+    std::optional<formats::Error> error;
+    /// While in_doubt: the machine stays paused until this is resolved.
+    std::optional<InDoubtGuest> doubt;
+    Report report;
+};
+
+/// Moves the guest of `machine` to the host that `connect` reaches, and says what became of it.
+/// The guest runs here (or stays paused, if it was) as long as custody is `source`, and afterwards
+/// goes on with dirty tracking off. A guest that was paused arrives paused.
+///
+/// All on one thread, the awaiting task's, but for a worker of the session's own that copies
+/// pages and makes blocking calls on the machine. Stop it with `gate` only: the task itself does
+/// not react to being cancelled. Does not fail: what went wrong is in the outcome. `machine`,
+/// `gate` and `observer` outlive it.
+transport::Task<SourceOutcome> run_source(
+    vmm::Machine& machine,
+    SourceOptions options,
+    Connector connect,
+    CancelGate& gate,
+    Observer& observer);
+
+} // namespace wherry::migrate

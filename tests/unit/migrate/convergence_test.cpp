@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "migrate/convergence.hpp"
+
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace wherry;
+using namespace wherry::migrate;
+using formats::Bytes;
+using formats::PageCount;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// A round at 100 MiB/s over a second that left so many pages; 8 ms go on top of any blackout.
+RoundObservation round_leaving(std::uint64_t pages) {
+    RoundObservation round;
+    round.wire_bytes = Bytes{std::uint64_t{100} << 20U};
+    round.duration = 1s;
+    round.remaining = PageCount{pages};
+    round.fixed_cost = 8ms;
+    return round;
+}
+
+std::vector<Decision> decisions(Policy policy, const std::vector<std::uint64_t>& remaining) {
+    Convergence convergence{policy};
+    std::vector<Decision> made;
+    for (const std::uint64_t pages : remaining) {
+        made.push_back(convergence.after_round(round_leaving(pages)));
+    }
+    return made;
+}
+
+constexpr auto again = Decision::again;
+constexpr auto over = Decision::switch_over;
+
+} // namespace
+
+TEST_SUITE("migrate.convergence") {
+    TEST_CASE("the blackout is predicted from what is left, the goodput and the fixed cost") {
+        Convergence convergence{{}};
+        (void)convergence.after_round(round_leaving(25'600)); // 100 MiB
+        CHECK(convergence.goodput() == BytesPerSecond{std::uint64_t{100} << 20U});
+        CHECK(convergence.predicted_blackout() == 1s + 8ms);
+    }
+
+    TEST_CASE("nothing left to send means switching over") {
+        CHECK(decisions({}, {0}) == std::vector{over});
+    }
+
+    TEST_CASE("a round follows while the predicted blackout is above the goal") {
+        CHECK(
+            decisions({}, {100'000, 20'000, 5'000, 100}) == std::vector{again, again, again, over});
+    }
+
+    TEST_CASE("within the goal a few cheap rounds follow while each halves the blackout") {
+        // 2,000 pages are 78 ms, 900 are 35 ms, 400 are 16 ms, 190 are 7 ms: less than fixed.
+        CHECK(
+            decisions({}, {100'000, 2'000, 900, 400, 190}) ==
+            std::vector{again, again, again, again, over});
+        // Not halved: no more of it.
+        CHECK(decisions({}, {100'000, 2'000, 1'900}) == std::vector{again, again, over});
+    }
+
+    TEST_CASE("cheap rounds within the goal are at most three") {
+        Policy policy;
+        policy.downtime = 10s;
+        CHECK(
+            decisions(policy, {200'000, 90'000, 40'000, 19'000, 9'000}) ==
+            std::vector{again, again, again, over, over});
+    }
+
+    TEST_CASE("a fixed cost above the goal is a stall, not an endless migration") {
+        Policy policy;
+        policy.downtime = 5ms;
+        CHECK(decisions(policy, {10, 10, 10, 10, 10}).back() == Decision::give_up);
+    }
+
+    TEST_CASE("rounds that do not get smaller end in giving up after stall_rounds of them") {
+        Policy policy;
+        policy.stall_rounds = 3;
+        CHECK(
+            decisions(policy, {100'000, 50'000, 49'000, 51'000, 50'000}) ==
+            std::vector{again, again, again, again, Decision::give_up});
+    }
+
+    TEST_CASE("a gain begins the count of rounds without one anew") {
+        Policy policy;
+        policy.stall_rounds = 2;
+        CHECK(
+            decisions(policy, {100'000, 99'000, 50'000, 49'500, 20'000, 19'900, 19'800}) ==
+            std::vector{again, again, again, again, again, again, Decision::give_up});
+    }
+
+    TEST_CASE("a stall stops the guest where the policy says so") {
+        Policy policy;
+        policy.stall_rounds = 1;
+        policy.on_stall = OnStall::stop;
+        CHECK(
+            decisions(policy, {100'000, 100'000}) ==
+            std::vector{again, Decision::switch_over_late});
+    }
+
+    TEST_CASE("rounds that gain a little for ever end at max_rounds") {
+        Policy policy;
+        policy.max_rounds = 4;
+        CHECK(
+            decisions(policy, {1'000'000, 800'000, 600'000, 400'000}) ==
+            std::vector{again, again, again, Decision::give_up});
+    }
+
+    TEST_CASE("a tiny round does not change the measured goodput") {
+        Convergence convergence{{}};
+        (void)convergence.after_round(round_leaving(50'000));
+        RoundObservation tiny;
+        tiny.wire_bytes = Bytes{4096};
+        tiny.duration = 50ms;
+        tiny.remaining = PageCount{50'000};
+        (void)convergence.after_round(tiny);
+        CHECK(convergence.goodput() == BytesPerSecond{std::uint64_t{100} << 20U});
+    }
+
+    TEST_CASE("a round of zero pages alone measures nothing and promises nothing") {
+        Convergence convergence{{}};
+        RoundObservation empty;
+        empty.duration = 1s;
+        empty.remaining = PageCount{1};
+        CHECK(convergence.after_round(empty) == Decision::again);
+        CHECK(convergence.predicted_blackout() > 100ms);
+    }
+
+    TEST_CASE("giving up names the numbers and a downtime that would do") {
+        Convergence convergence{{}};
+        (void)convergence.after_round(round_leaving(25'600));
+        const auto text = convergence.explain(BytesPerSecond{std::uint64_t{200} << 20U});
+        for (const char* part :
+             {"after 1 rounds",
+              "100.0 MiB are left",
+              "200.0 MiB/s",
+              "1008 ms",
+              "goal of 100 ms",
+              "--downtime 1260ms",
+              "--on-stall stop"}) {
+            CAPTURE(part);
+            CHECK(text.find(part) != std::string::npos);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// One migration, again and again, with one thing going wrong at each of its steps in turn. Whatever
+// it is: the guest runs on one side at most, nobody calls it his own twice, the source that keeps
+// it runs it untracked, the destination that has it has all of it, and a second attempt succeeds.
+#include "harness.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace wherry;
+using namespace wherry::tests;
+using formats::ErrorCode;
+using migrate::DestinationState;
+using migrate::SourceState;
+
+namespace {
+
+enum class Where : std::uint8_t { source, destination };
+
+struct Tally {
+    std::uint64_t steps = 0;
+    int handed_off = 0, reclaimed = 0, source_in_doubt = 0, destination_in_doubt = 0;
+};
+
+/// A guest with pages of both kinds, and with something to send in the last round.
+TestMachineOptions small_guest() {
+    TestMachineOptions options;
+    options.writes_per_fetch = 6;
+    options.hot_pages = 12;
+    options.calming = 1;
+    return options;
+}
+
+using Prepare = std::function<void(Attempt&, Script&)>;
+
+/// Runs until the step is beyond the last one. `also` checks what is special to a fault.
+template <typename Check>
+Tally fail_at_each_step(Where where, const Prepare& prepare, Check&& also) {
+    Tally tally;
+    for (std::uint64_t step = 0;; ++step) {
+        CAPTURE(step);
+        boost::asio::io_context io;
+        RunWitness witness;
+        Attempt attempt{io};
+        const auto machine = running_machine(witness, small_guest(), 20);
+        const auto script =
+            where == Where::source ? attempt.source_script : attempt.destination_script;
+        script->at = step;
+        prepare(attempt, *script);
+        attempt.run(*machine, witness);
+        CHECK(rule_broken(attempt, *machine, witness) == "");
+        also(attempt);
+        tally.handed_off += attempt.sent->state == SourceState::handed_off ? 1 : 0;
+        tally.reclaimed += attempt.sent->state == SourceState::reclaimed ? 1 : 0;
+        tally.source_in_doubt += attempt.sent->state == SourceState::in_doubt ? 1 : 0;
+        tally.destination_in_doubt += attempt.received->state == DestinationState::in_doubt ? 1 : 0;
+        CHECK(retry(attempt, *machine, witness) == "");
+        if (!script->fired) {
+            CHECK(attempt.sent->state == SourceState::handed_off);
+            tally.steps = step;
+            return tally;
+        }
+    }
+}
+
+void check_that_both_kinds_of_failure_were_met(const Tally& tally) {
+    MESSAGE(
+        tally.steps,
+        " steps: ",
+        tally.reclaimed,
+        " reclaimed, ",
+        tally.source_in_doubt,
+        " in doubt on the source, ",
+        tally.destination_in_doubt,
+        " on the destination, ",
+        tally.handed_off,
+        " arrived");
+    CHECK(tally.steps > 20);
+    CHECK(tally.reclaimed > 10);
+    CHECK(tally.source_in_doubt > 0);
+    CHECK(tally.handed_off > 0);
+}
+
+constexpr auto nothing_more = [](Attempt&) {
+};
+
+} // namespace
+
+TEST_SUITE("migrate.each_step_fails") {
+    TEST_CASE("the connection is cut at each step of the source") {
+        const auto tally = fail_at_each_step(
+            Where::source,
+            [](Attempt&, Script& script) { script.fault = Fault::cut; },
+            nothing_more);
+        check_that_both_kinds_of_failure_were_met(tally);
+    }
+
+    TEST_CASE("the connection is cut at each step of the destination") {
+        const auto tally = fail_at_each_step(
+            Where::destination,
+            [](Attempt&, Script& script) { script.fault = Fault::cut; },
+            nothing_more);
+        check_that_both_kinds_of_failure_were_met(tally);
+        CHECK(tally.destination_in_doubt > 0);
+    }
+
+    TEST_CASE("a bit flips at each step of the source") {
+        const auto tally = fail_at_each_step(
+            Where::source,
+            [](Attempt&, Script& script) { script.fault = Fault::corrupt; },
+            [](const Attempt& attempt) {
+                // Damage is found, not lived with: after it nobody says that all is well.
+                if (attempt.source_script->fired && attempt.sent->error) {
+                    CHECK(attempt.sent->error->code() != ErrorCode::internal);
+                }
+            });
+        check_that_both_kinds_of_failure_were_met(tally);
+    }
+
+    TEST_CASE("a bit flips at each step of the destination") {
+        const auto tally = fail_at_each_step(
+            Where::destination,
+            [](Attempt&, Script& script) { script.fault = Fault::corrupt; },
+            nothing_more);
+        check_that_both_kinds_of_failure_were_met(tally);
+    }
+
+    TEST_CASE("the source falls silent at each step") {
+        const auto tally = fail_at_each_step(
+            Where::source,
+            [](Attempt& attempt, Script& script) {
+                script.fault = Fault::stall;
+                attempt.source.policy.silence = 150ms;
+                attempt.destination.policy.silence = 150ms;
+            },
+            nothing_more);
+        check_that_both_kinds_of_failure_were_met(tally);
+    }
+
+    TEST_CASE("the destination falls silent at each step") {
+        const auto tally = fail_at_each_step(
+            Where::destination,
+            [](Attempt& attempt, Script& script) {
+                script.fault = Fault::stall;
+                attempt.source.policy.silence = 150ms;
+                attempt.destination.policy.silence = 150ms;
+            },
+            nothing_more);
+        check_that_both_kinds_of_failure_were_met(tally);
+    }
+
+    TEST_CASE("the source's user cancels at each step, and the answer is the truth") {
+        std::optional<migrate::CancelAnswer> answer;
+        const auto tally = fail_at_each_step(
+            Where::source,
+            [&](Attempt& attempt, Script& script) {
+                answer.reset();
+                script.fault = Fault::call;
+                script.action = [&] {
+                    answer = attempt.source_gate.request_cancel();
+                };
+            },
+            [&](const Attempt& attempt) {
+                if (answer == migrate::CancelAnswer::will_cancel) {
+                    CHECK(attempt.sent->state == SourceState::reclaimed);
+                    CHECK(attempt.sent->error->code() == ErrorCode::cancelled);
+                    CHECK(attempt.received->state == DestinationState::abandoned);
+                } else {
+                    CHECK(attempt.sent->state == SourceState::handed_off);
+                    CHECK(attempt.received->state == DestinationState::done);
+                }
+            });
+        CHECK(tally.source_in_doubt == 0);
+        CHECK(tally.destination_in_doubt == 0);
+        CHECK(tally.reclaimed > 10);
+        CHECK(tally.handed_off > 1); // too late at least once
+    }
+
+    TEST_CASE("the destination's user cancels at each step, and the answer is the truth") {
+        std::optional<migrate::CancelAnswer> answer;
+        const auto tally = fail_at_each_step(
+            Where::destination,
+            [&](Attempt& attempt, Script& script) {
+                answer.reset();
+                script.fault = Fault::call;
+                script.action = [&] {
+                    answer = attempt.destination_gate.request_cancel();
+                };
+            },
+            [&](const Attempt& attempt) {
+                if (answer == migrate::CancelAnswer::will_cancel) {
+                    CHECK(attempt.received->state == DestinationState::abandoned);
+                    CHECK(attempt.received->error->code() == ErrorCode::cancelled);
+                    CHECK(attempt.sent->state == SourceState::reclaimed);
+                } else {
+                    CHECK(attempt.received->state == DestinationState::done);
+                }
+            });
+        CHECK(tally.source_in_doubt == 0);
+        CHECK(tally.reclaimed > 10);
+        CHECK(tally.handed_off > 1);
+    }
+}

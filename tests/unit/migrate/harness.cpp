@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "harness.hpp"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace wherry::tests {
+
+namespace {
+
+using migrate::Custody;
+using migrate::DestinationState;
+using migrate::SourceState;
+
+transport::Task<std::unique_ptr<transport::ByteStream>>
+hand_out(std::shared_ptr<std::unique_ptr<transport::ByteStream>> stream) {
+    co_return std::move(*stream);
+}
+
+bool runs(const vmm::Machine& machine) {
+    return machine.running_state() == vmm::RunningState::running;
+}
+
+} // namespace
+
+void RecordingObserver::progressed(const migrate::ProgressSnapshot& now) {
+    snapshots.push_back(now);
+    if (on_progress) {
+        on_progress(now);
+    }
+}
+
+Attempt::Attempt(boost::asio::io_context& with_io)
+    : io{with_io},
+      source_gate{with_io.get_executor()},
+      destination_gate{with_io.get_executor()} {
+    source.vm_name = "vm";
+    source.migration_id = "m-1";
+    source.epoch = migrate::Epoch{7};
+    destination.host = destination_machine.backend;
+    destination.available_memory = []() -> formats::Result<formats::Bytes> {
+        return formats::Bytes{std::uint64_t{8} << 30U};
+    };
+}
+
+void Attempt::start_source(TestMachine& machine, migrate::Connector connect) {
+    wants_source_ = true;
+    transport::spawn(
+        io.get_executor(),
+        migrate::run_source(machine, source, std::move(connect), source_gate, source_observer),
+        [this](formats::Result<migrate::SourceOutcome> outcome) {
+            formats::invariant(outcome.has_value(), "a session reports in its outcome");
+            sent.emplace(*std::move(outcome));
+        });
+}
+
+void Attempt::start_destination(
+    std::unique_ptr<transport::ByteStream> stream, RunWitness& witness) {
+    wants_destination_ = true;
+    destination.make_machine =
+        [this, &witness](
+            const migrate::Arrival& arrival) -> formats::Result<std::unique_ptr<vmm::Machine>> {
+        if (make_machine) {
+            return make_machine(arrival);
+        }
+        auto options = destination_machine;
+        options.memory = arrival.config.memory;
+        options.vcpus = arrival.config.vcpus;
+        options.cpuid = arrival.config.cpuid;
+        auto machine = std::make_unique<TestMachine>(options, witness);
+        if (on_made) {
+            on_made(*machine);
+        }
+        return machine;
+    };
+    transport::spawn(
+        io.get_executor(),
+        migrate::run_destination(
+            std::move(stream), destination, destination_gate, destination_observer),
+        [this](formats::Result<migrate::DestinationOutcome> outcome) {
+            formats::invariant(outcome.has_value(), "a session reports in its outcome");
+            received.emplace(*std::move(outcome));
+        });
+}
+
+void Attempt::run_until_done() {
+    io.restart();
+    while (((wants_source_ && !sent) || (wants_destination_ && !received)) && io.run_one() > 0) {
+    }
+    // What is left are ends of things already decided.
+    io.poll();
+}
+
+void Attempt::run(TestMachine& machine, RunWitness& witness) {
+    auto pair = transport::make_memory_pair(io.get_executor(), to_destination, to_source);
+    auto ours = std::make_shared<std::unique_ptr<transport::ByteStream>>(
+        std::make_unique<ScriptedStream>(std::move(pair.first), source_script));
+    start_source(machine, [ours] { return hand_out(ours); });
+    start_destination(
+        std::make_unique<ScriptedStream>(std::move(pair.second), destination_script), witness);
+    run_until_done();
+}
+
+std::unique_ptr<TestMachine>
+running_machine(RunWitness& witness, const TestMachineOptions& options, std::uint64_t filled) {
+    auto machine = std::make_unique<TestMachine>(options, witness);
+    machine->fill(filled);
+    auto resumed = machine->resume();
+    formats::invariant(resumed.has_value(), "a fresh machine starts");
+    return machine;
+}
+
+std::string rule_broken(Attempt& attempt, TestMachine& machine, const RunWitness& witness) {
+    const auto& sent = *attempt.sent;
+    auto& received = *attempt.received;
+    if (witness.saw_two_at_once()) {
+        return "two guests ran at once";
+    }
+    if (machine.is_tracked()) {
+        return "the source's dirty tracking was left on";
+    }
+    if ((sent.custody == Custody::source) != runs(machine)) {
+        return "the source runs its guest exactly when it is its own";
+    }
+    if (sent.custody == Custody::source && received.custody == Custody::destination) {
+        return "both sides call the guest their own";
+    }
+    if (sent.state == SourceState::handed_off && received.state != DestinationState::done) {
+        return "handed off, and the destination does not have it";
+    }
+    if (sent.state == SourceState::in_doubt && received.state == DestinationState::abandoned) {
+        return "in doubt on the source, and the destination has thrown it away";
+    }
+    if (received.state == DestinationState::abandoned && received.machine) {
+        return "abandoned, and the machine is still there";
+    }
+    if (received.state == DestinationState::done && !runs(*received.machine)) {
+        return "done, and the destination's guest does not run";
+    }
+    if (received.state == DestinationState::in_doubt && runs(*received.machine)) {
+        return "in doubt, and the destination's guest runs";
+    }
+    if (received.machine && !attempt.arrived().check().empty()) {
+        return attempt.arrived().check();
+    }
+    if (sent.state != SourceState::handed_off && !sent.error) {
+        return "a failure without an error";
+    }
+    return {};
+}
+
+std::string retry(Attempt& failed, TestMachine& machine, RunWitness& witness) {
+    if (failed.received->state == DestinationState::done) {
+        // What a person finds out by looking: it runs over there.
+        return runs(machine) ? "a guest on each side" : "";
+    }
+    if (failed.received->doubt) {
+        auto decided = failed.received->doubt->resolve(migrate::Keep::source);
+        if (!decided || runs(*failed.received->machine)) {
+            return "keeping the source's guest started the destination's";
+        }
+        failed.received->machine.reset();
+    }
+    if (failed.sent->doubt) {
+        auto decided = failed.sent->doubt->resolve(migrate::Keep::source);
+        if (!decided || !runs(machine)) {
+            return "keeping the source's guest did not start it";
+        }
+    }
+    Attempt again{failed.io};
+    again.run(machine, witness);
+    if (again.sent->state != SourceState::handed_off) {
+        return "the second attempt failed: " + again.sent->error->text();
+    }
+    return rule_broken(again, machine, witness);
+}
+
+} // namespace wherry::tests

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "migrate/destination_session.hpp"
+#include "migrate/source_session.hpp"
+#include "tests/support/scripted_stream.hpp"
+#include "tests/support/test_machine.hpp"
+#include "transport/memory_stream.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+
+namespace wherry::tests {
+
+using namespace std::chrono_literals;
+
+/// Keeps what it was told.
+class RecordingObserver final : public migrate::Observer {
+public:
+    void progressed(const migrate::ProgressSnapshot& now) override;
+    void planned(const std::vector<std::string>& found) override { findings = found; }
+    std::vector<migrate::ProgressSnapshot> snapshots;
+    std::vector<std::string> findings;
+    std::function<void(const migrate::ProgressSnapshot&)> on_progress;
+};
+
+/// One migration within this process and thread, and what may go wrong in it.
+struct Attempt {
+    explicit Attempt(boost::asio::io_context& with_io);
+
+    boost::asio::io_context& io;
+    migrate::SourceOptions source;
+    migrate::DestinationOptions destination;
+    TestMachineOptions destination_machine;
+    /// Steps of each side's stream; with what goes wrong at one of them.
+    std::shared_ptr<Script> source_script = std::make_shared<Script>();
+    std::shared_ptr<Script> destination_script = std::make_shared<Script>();
+    transport::MemoryPipeOptions to_destination;
+    transport::MemoryPipeOptions to_source;
+    migrate::CancelGate source_gate;
+    migrate::CancelGate destination_gate;
+    RecordingObserver source_observer;
+    RecordingObserver destination_observer;
+    /// Called with the machine that the destination made.
+    std::function<void(TestMachine&)> on_made;
+    /// Used instead of making a TestMachine.
+    migrate::MachineFactory make_machine;
+
+    std::optional<migrate::SourceOutcome> sent;
+    std::optional<migrate::DestinationOutcome> received;
+
+    /// Both sides to their ends.
+    void run(TestMachine& machine, RunWitness& witness);
+    /// Only one side, against a stream of the test's own.
+    void start_source(TestMachine& machine, migrate::Connector connect);
+    void start_destination(std::unique_ptr<transport::ByteStream> stream, RunWitness& witness);
+    void run_until_done();
+    [[nodiscard]] TestMachine& arrived() { return static_cast<TestMachine&>(*received->machine); }
+
+private:
+    bool wants_source_ = false;
+    bool wants_destination_ = false;
+};
+
+/// A running machine of 512 pages with 200 of them filled.
+std::unique_ptr<TestMachine> running_machine(
+    RunWitness& witness, const TestMachineOptions& options = {}, std::uint64_t filled = 200);
+
+/// What the two outcomes and machines say about the one rule; empty: it holds. Checks as well that
+/// a source that keeps its VM runs it untracked, and that a destination that has it, has all of it.
+std::string rule_broken(Attempt& attempt, TestMachine& machine, const RunWitness& witness);
+
+/// After an attempt that failed: decides what is in doubt as a person would, then migrates again,
+/// without faults. Empty: the guest arrived, complete.
+std::string retry(Attempt& failed, TestMachine& machine, RunWitness& witness);
+
+} // namespace wherry::tests
