@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// pause, resume, cancel, kill, resolve: one call each to the instance.
+#include "tools/api_client.hpp"
+#include "tools/cli/commands.hpp"
+
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+namespace wherry::tools {
+
+namespace {
+
+using Call = formats::Result<api::Vm> (ApiClient::*)();
+
+struct SimpleVerb {
+    const char* verb;
+    const char* help;
+    const char* done; ///< "{}: paused"
+    Call call;
+};
+
+constexpr SimpleVerb simple_verbs[] = {
+    {"pause", "Stop a VM's vCPUs. Example: wherry pause a", "paused", &ApiClient::pause},
+    {"resume", "Let a paused VM go on. Example: wherry resume a", "running", &ApiClient::resume},
+    {"kill",
+     "End a VM at once, as by pulling its plug. Example: wherry kill a",
+     "ended",
+     &ApiClient::kill},
+};
+
+ExitCode run_simple(const SimpleVerb& verb, const std::string& name) {
+    auto outcome = formats::then(
+        ApiClient::connect_to(name), [&verb](ApiClient client) { return (client.*verb.call)(); });
+    if (!outcome) {
+        return fail_with(outcome.error());
+    }
+    fmt::print("{}: {}\n", name, verb.done);
+    return ExitCode::done;
+}
+
+ExitCode cancel(const std::string& name) {
+    auto client = ApiClient::connect_to(name);
+    if (!client) {
+        return fail_with(client.error());
+    }
+    auto job = formats::then(client->vm(), [&](const api::Vm& vm) -> formats::Result<api::Job> {
+        if (vm.job().id().empty()) {
+            return formats::fail(
+                formats::ErrorCode::wrong_state, vm.name() + " has no job to cancel");
+        }
+        return client->cancel(vm.job().id());
+    });
+    if (job) {
+        job = client->watch(job->id(), [](const api::Job&) { return true; });
+    }
+    if (!job) {
+        return fail_with(job.error());
+    }
+    if (job->state() != "cancelled") {
+        fmt::print(stderr, "wherry: too late, the job is {}\n", job->state());
+        return ExitCode::failed;
+    }
+    fmt::print("{}: cancelled; the VM goes on here\n", name);
+    return ExitCode::done;
+}
+
+ExitCode resolve(const std::string& name, const std::string& keep) {
+    api::ResolveRequest request;
+    request.set_keep(keep);
+    auto vm = formats::then(ApiClient::connect_to(name), [&request](ApiClient client) {
+        return client.resolve(request);
+    });
+    if (!vm) {
+        return fail_with(vm.error());
+    }
+    fmt::print("{}: {}\n", name, vm->state());
+    return ExitCode::done;
+}
+
+} // namespace
+
+void add_control(CLI::App& app, Action& action) {
+    const auto name = std::make_shared<std::string>();
+    for (const auto& verb : simple_verbs) {
+        auto* command = app.add_subcommand(verb.verb, verb.help);
+        command->add_option("name", *name, "The VM")->required();
+        command->callback([&action, &verb, name] {
+            action = [&verb, name] {
+                return run_simple(verb, *name);
+            };
+        });
+    }
+
+    auto* cancel_command = app.add_subcommand(
+        "cancel",
+        "Give a running migration up; the VM goes on where it is. Possible until the hand-over.\n"
+        "Example: wherry cancel a");
+    cancel_command->add_option("name", *name, "The VM whose migration to cancel")->required();
+    cancel_command->callback([&action, name] {
+        action = [name] {
+            return cancel(*name);
+        };
+    });
+
+    auto* resolve_command = app.add_subcommand(
+        "resolve",
+        "End the doubt of a VM whose hand-over lost its connection, on this host. Look at the\n"
+        "other host first: whichever side is not kept must not run.\n"
+        "Example: wherry resolve a --keep source");
+    const auto keep = std::make_shared<std::string>();
+    resolve_command->add_option("name", *name, "The VM in doubt")->required();
+    resolve_command->add_option("--keep", *keep, "The side whose VM lives on")
+        ->required()
+        ->check(CLI::IsMember({"source", "destination"}));
+    resolve_command->callback([&action, name, keep] {
+        action = [name, keep] {
+            return resolve(*name, *keep);
+        };
+    });
+}
+
+} // namespace wherry::tools

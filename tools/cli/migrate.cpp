@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// migrate: starts the job in the source's instance, then follows it.
+#include "tools/api_client.hpp"
+#include "tools/cli/commands.hpp"
+#include "tools/json.hpp"
+#include "tools/quantities.hpp"
+
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <unistd.h>
+
+namespace wherry::tools {
+
+namespace {
+
+using formats::Result;
+
+struct Options {
+    std::string name;
+    std::string to;
+    std::string tls;
+    bool insecure = false;
+    std::string downtime = "100ms";
+    std::string bandwidth;
+    std::string on_stall = "abort";
+    std::string connect_timeout = "5s";
+    bool detach = false;
+    bool json = false;
+};
+
+/// Interrupts from the terminal so far: the first cancels, the second leaves the job to itself.
+std::atomic<int> interrupts = 0;
+
+void count_interrupt(int /*signal*/) {
+    interrupts.fetch_add(1);
+}
+
+Result<api::MigrateRequest> request_from(const Options& options) {
+    const auto downtime = parse_duration(options.downtime);
+    if (!downtime) {
+        return formats::fail(downtime.error());
+    }
+    const auto connect_timeout = parse_duration(options.connect_timeout);
+    if (!connect_timeout) {
+        return formats::fail(connect_timeout.error());
+    }
+    const auto bandwidth = options.bandwidth.empty() ? Result<formats::Bytes>{formats::Bytes{0}}
+                                                     : parse_size(options.bandwidth);
+    if (!bandwidth) {
+        return formats::fail(bandwidth.error());
+    }
+    api::MigrateRequest request;
+    request.set_to(options.to);
+    if (!options.tls.empty()) {
+        // The instance has a working directory of its own.
+        request.set_tls_directory(std::filesystem::absolute(options.tls).string());
+    }
+    request.set_insecure(options.insecure);
+    request.set_downtime_ms(static_cast<double>(downtime->count()));
+    request.set_connect_timeout_ms(static_cast<double>(connect_timeout->count()));
+    request.set_bandwidth(static_cast<double>(bandwidth->value()));
+    request.set_on_stall(options.on_stall);
+    return request;
+}
+
+/// Follows the job, drawing its progress and passing interrupts on.
+class Follower {
+public:
+    explicit Follower(const Options& options)
+        : options_{options},
+          terminal_{!options.json && ::isatty(STDOUT_FILENO) != 0} {}
+
+    bool operator()(const api::Job& job) {
+        draw(job);
+        const int pressed = interrupts.load();
+        if (pressed >= 2) {
+            detached_ = true;
+            return false;
+        }
+        if (pressed == 1 && !cancel_sent_) {
+            cancel_sent_ = true;
+            send_cancel(job.id());
+        }
+        return true;
+    }
+    [[nodiscard]] bool detached() const { return detached_; }
+    void end_line() const {
+        if (drawn_) {
+            fmt::print("\r\x1b[K");
+        }
+    }
+
+private:
+    void draw(const api::Job& job) {
+        if (options_.json) {
+            fmt::print("{}\n", to_json(job, JsonLayout::one_line));
+        } else if (terminal_ && job.state() == "running") {
+            fmt::print("\r\x1b[K{}", progress_line(job));
+            drawn_ = true;
+        }
+        std::fflush(stdout);
+    }
+    /// On a connection of its own: the one that watches waits for its answer.
+    void send_cancel(const std::string& id) {
+        const auto answer =
+            formats::then(ApiClient::connect_to(options_.name), [&id](ApiClient client) {
+                return client.cancel(id);
+            });
+        if (!answer) {
+            print_error(answer.error());
+        }
+    }
+
+    const Options& options_;
+    bool terminal_;
+    bool drawn_ = false;
+    bool cancel_sent_ = false;
+    bool detached_ = false;
+};
+
+void conclude(const Options& options, const api::Job& job) {
+    for (const auto& line : job.plan()) {
+        fmt::print(stderr, "wherry: {}\n", line);
+    }
+    if (job.state() == "done") {
+        if (!options.json) {
+            fmt::print("{} runs on {}\n{}", options.name, job.peer(), describe_report(job));
+        }
+        return;
+    }
+    print_error(error_from(job.failure()));
+}
+
+ExitCode migrate(const Options& options) {
+    const auto request = request_from(options);
+    if (!request) {
+        print_error(request.error());
+        return ExitCode::usage;
+    }
+    auto client = ApiClient::connect_to(options.name);
+    if (!client) {
+        return fail_with(client.error());
+    }
+    const auto job = client->migrate(*request);
+    if (!job) {
+        return fail_with(job.error());
+    }
+    if (options.detach) {
+        fmt::print("{}\n", options.json ? to_json(*job, JsonLayout::one_line) : "job " + job->id());
+        return ExitCode::done;
+    }
+    struct sigaction on_interrupt{};
+    on_interrupt.sa_handler = count_interrupt;
+    on_interrupt.sa_flags = SA_RESTART;
+    ::sigaction(SIGINT, &on_interrupt, nullptr);
+    Follower follower{options};
+    const auto last = client->watch(job->id(), std::ref(follower));
+    follower.end_line();
+    if (!last) {
+        return fail_with(last.error());
+    }
+    if (follower.detached()) {
+        fmt::print(
+            stderr,
+            "wherry: the job goes on; follow it with: wherry status {} --watch\n",
+            options.name);
+        return ExitCode::done;
+    }
+    conclude(options, *last);
+    return exit_code_for(*last);
+}
+
+} // namespace
+
+void add_migrate(CLI::App& app, Action& action) {
+    const auto options = std::make_shared<Options>();
+    auto* command = app.add_subcommand(
+        "migrate",
+        "Move a running VM to a host that waits with `wherry receive`. Ctrl-C cancels safely,\n"
+        "twice leaves the migration running by itself.\n"
+        "Example: wherry migrate a --to host2:7461 --tls pki");
+    command->add_option("name", options->name, "The VM to move")->required();
+    command->add_option("--to", options->to, "host:port of the destination")->required();
+    auto* tls = command->add_option(
+        "--tls", options->tls, "Directory with ca-cert.pem, client-cert.pem, client-key.pem");
+    command
+        ->add_flag(
+            "--insecure",
+            options->insecure,
+            "Plain TCP: anyone on the way can read and change the VM")
+        ->excludes(tls);
+    command->add_option("--downtime", options->downtime, "Longest blackout to aim for (100ms)");
+    command->add_option("--bandwidth", options->bandwidth, "Bytes a second at most, like 500M");
+    command
+        ->add_option(
+            "--on-stall",
+            options->on_stall,
+            "When the guest dirties faster than the link carries: abort (it stays here) or\n"
+            "stop (switch over all the same)")
+        ->check(CLI::IsMember({"abort", "stop"}));
+    command->add_option(
+        "--connect-timeout", options->connect_timeout, "How long to try to connect (5s)");
+    command->add_flag("--detach", options->detach, "Return at once; print the job's id");
+    command->add_flag("--json", options->json, "One JSON object a line");
+    command->callback([&action, options] {
+        if (options->tls.empty() && !options->insecure) {
+            throw CLI::RequiredError("--tls DIR (or --insecure)");
+        }
+        action = [options] {
+            return migrate(*options);
+        };
+    });
+}
+
+} // namespace wherry::tools

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// run and receive: this process becomes the VMM instance.
+#include "tools/cli/commands.hpp"
+#include "tools/instance/instance.hpp"
+#include "tools/quantities.hpp"
+#include "transport/endpoint.hpp"
+
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+namespace wherry::tools {
+
+namespace {
+
+using formats::Result;
+
+struct Options {
+    std::string name;
+    std::string memory = "512M";
+    std::uint32_t cpus = 1;
+    std::string kernel;
+    std::string initrd;
+    std::string command_line;
+    std::string serial = "stdout";
+    std::string hypervisor = "auto";
+    bool paused = false;
+    std::string listen;
+    std::string tls;
+    bool insecure = false;
+};
+
+ExitCode usage_error(const formats::Error& error) {
+    print_error(error);
+    return ExitCode::usage;
+}
+
+Result<vmm::MachineHost> host_from(const Options& options) {
+    const auto choice = vmm::hypervisor_from(options.hypervisor);
+    if (!choice) {
+        return formats::fail(choice.error());
+    }
+    return vmm::MachineHost{.hypervisor = *choice, .serial = options.serial};
+}
+
+ExitCode run(const Options& options) {
+    const auto memory = parse_size(options.memory);
+    if (!memory) {
+        return usage_error(memory.error());
+    }
+    const auto host = host_from(options);
+    if (!host) {
+        return usage_error(host.error());
+    }
+    RunOptions request{
+        .name = options.name,
+        .config = {.memory = *memory, .vcpus = options.cpus, .cpuid = {}},
+        .host = *host,
+        .boot =
+            {.kernel = options.kernel,
+             .initrd = options.initrd,
+             .command_line = options.command_line},
+        .start = options.paused ? StartState::paused : StartState::running};
+    return run_instance(request);
+}
+
+ExitCode receive(const Options& options) {
+    const auto host = host_from(options);
+    if (!host) {
+        return usage_error(host.error());
+    }
+    const auto listen = transport::Endpoint::parse(options.listen);
+    if (!listen) {
+        return usage_error(listen.error());
+    }
+    ReceiveOptions request{
+        .name = options.name, .host = *host, .listen = *listen, .tls_directory = options.tls};
+    return receive_instance(request);
+}
+
+void add_host_options(CLI::App& command, Options& options) {
+    command.add_option("--name", options.name, "The VM's name on this host")->required();
+    command.add_option(
+        "--serial", options.serial, "Where its serial output goes: stdout, file:PATH, none");
+    command.add_option("--hypervisor", options.hypervisor, "auto, kvm or soft");
+}
+
+} // namespace
+
+void add_run_and_receive(CLI::App& app, Action& action) {
+    const auto options = std::make_shared<Options>();
+
+    auto* run_command = app.add_subcommand(
+        "run",
+        "Start a VM in this process, in the foreground until it ends or has moved away.\n"
+        "Example: wherry run --name a --memory 2G --kernel vmlinuz --initrd initrd.img \\\n"
+        "           --cmdline \"console=ttyS0\" --serial file:a.log");
+    add_host_options(*run_command, *options);
+    run_command->add_option("--memory", options->memory, "RAM, a multiple of 2M (512M)");
+    run_command->add_option("--cpus", options->cpus, "vCPUs (1)")->check(CLI::Range(1, 4));
+    run_command->add_option("--kernel", options->kernel, "A PVH ELF, vmlinux or bzImage")
+        ->required()
+        ->check(CLI::ExistingFile);
+    run_command->add_option("--initrd", options->initrd, "Initial RAM disk")
+        ->check(CLI::ExistingFile);
+    run_command->add_option("--cmdline", options->command_line, "The kernel's command line");
+    run_command->add_flag("--paused", options->paused, "Wait for `wherry resume`");
+    run_command->callback([&action, options] {
+        action = [options] {
+            return run(*options);
+        };
+    });
+
+    auto* receive_command = app.add_subcommand(
+        "receive",
+        "Wait for a VM that `wherry migrate` sends here, then run it in this process.\n"
+        "Example: wherry receive --name b --listen 0.0.0.0:7461 --tls pki --serial file:b.log");
+    add_host_options(*receive_command, *options);
+    receive_command->add_option("--listen", options->listen, "host:port to listen on")->required();
+    auto* tls = receive_command->add_option(
+        "--tls", options->tls, "Directory with ca-cert.pem, server-cert.pem, server-key.pem");
+    receive_command
+        ->add_flag(
+            "--insecure", options->insecure, "Plain TCP: anyone who can connect can put a VM here")
+        ->excludes(tls);
+    receive_command->callback([&action, options] {
+        if (options->tls.empty() && !options->insecure) {
+            throw CLI::RequiredError("--tls DIR (or --insecure)");
+        }
+        action = [options] {
+            return receive(*options);
+        };
+    });
+}
+
+} // namespace wherry::tools

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/instance/job.hpp"
+
+#include "tools/json.hpp"
+
+#include <chrono>
+#include <random>
+
+#include <fmt/format.h>
+
+namespace wherry::tools {
+
+namespace {
+
+double ms(migrate::Duration duration) {
+    return std::chrono::duration<double, std::milli>{duration}.count();
+}
+
+double number(formats::Bytes bytes) {
+    return static_cast<double>(bytes.value());
+}
+double number(migrate::BytesPerSecond rate) {
+    return static_cast<double>(rate.value());
+}
+
+void describe(const migrate::ProgressSnapshot& from, api::Progress& into) {
+    into.set_phase(std::string{name_of(from.phase)});
+    into.set_round(from.round);
+    into.set_memory_bytes(number(from.memory));
+    into.set_round_bytes(number(from.round_done));
+    into.set_round_total_bytes(number(from.round_total));
+    into.set_raw_page_bytes(number(from.raw_page_bytes));
+    into.set_zero_page_bytes(number(from.zero_page_bytes));
+    into.set_wire_bytes(number(from.wire_bytes));
+    into.set_wire_rate(number(from.wire_rate));
+    into.set_effective_rate(number(from.effective_rate));
+    into.set_dirty_rate(number(from.dirty_rate));
+    into.set_predicted_blackout_ms(ms(from.predicted_blackout.value_or(migrate::Duration{})));
+    into.set_downtime_goal_ms(ms(from.downtime_goal));
+    into.set_eta_ms(ms(from.eta.value_or(migrate::Duration{})));
+    into.set_elapsed_ms(ms(from.elapsed));
+}
+
+void describe(const migrate::Report& from, api::Report& into) {
+    into.set_rounds(static_cast<std::uint32_t>(from.rounds.size()));
+    into.set_total_ms(ms(from.total));
+    into.set_raw_page_bytes(number(from.raw_page_bytes));
+    into.set_zero_page_bytes(number(from.zero_page_bytes));
+    into.set_wire_bytes(number(from.wire_bytes));
+    into.set_wire_rate(number(from.wire_rate));
+    into.set_effective_rate(number(from.effective_rate));
+    into.set_blackout_ms(ms(from.blackout.total()));
+    into.set_blackout_stop_ms(ms(from.blackout.stop));
+    into.set_blackout_pages_ms(ms(from.blackout.pages));
+    into.set_blackout_state_ms(ms(from.blackout.state));
+    into.set_blackout_load_ms(ms(from.blackout.load));
+    into.set_blackout_handover_ms(ms(from.blackout.handover));
+    into.set_predicted_blackout_ms(ms(from.predicted_blackout.value_or(migrate::Duration{})));
+    for (const auto& round : from.rounds) {
+        auto* pass = into.add_passes();
+        pass->set_pages(static_cast<double>((round.raw_pages + round.zero_pages).value()));
+        pass->set_raw_page_bytes(number(formats::bytes_of(round.raw_pages)));
+        pass->set_zero_page_bytes(number(formats::bytes_of(round.zero_pages)));
+        pass->set_duration_ms(ms(round.duration));
+    }
+}
+
+} // namespace
+
+std::string_view name_of(JobState state) noexcept {
+    switch (state) {
+    case JobState::running:
+        return "running";
+    case JobState::done:
+        return "done";
+    case JobState::failed:
+        return "failed";
+    case JobState::cancelled:
+        return "cancelled";
+    case JobState::in_doubt:
+        return "in-doubt";
+    }
+    return "failed";
+}
+
+Job::Job(JobKind kind, std::string id, std::string peer, transport::Executor session)
+    : kind_{kind},
+      id_{std::move(id)},
+      peer_{std::move(peer)},
+      gate_{std::move(session)} {}
+
+void Job::progressed(const migrate::ProgressSnapshot& now) {
+    const std::lock_guard lock{mutex_};
+    progress_ = now;
+}
+
+void Job::planned(const std::vector<std::string>& findings) {
+    const std::lock_guard lock{mutex_};
+    plan_ = findings;
+}
+
+void Job::finish(
+    JobState state, const std::optional<formats::Error>& error, migrate::Report report) {
+    const std::lock_guard lock{mutex_};
+    state_ = state;
+    error_ = error;
+    report_ = std::move(report);
+}
+
+bool Job::is_running() const {
+    const std::lock_guard lock{mutex_};
+    return state_ == JobState::running;
+}
+
+api::Job Job::describe() const {
+    api::Job job;
+    job.set_id(id_);
+    job.set_kind(kind_ == JobKind::migrate ? "migrate" : "receive");
+    job.set_peer(peer_);
+    job.set_commit_point(gate_.is_closed() ? "after" : "before");
+    const std::lock_guard lock{mutex_};
+    job.set_state(std::string{name_of(state_)});
+    tools::describe(progress_, *job.mutable_progress());
+    for (const auto& finding : plan_) {
+        job.add_plan(finding);
+    }
+    if (error_) {
+        *job.mutable_failure() = failure_from(*error_);
+    }
+    if (state_ != JobState::running) {
+        tools::describe(report_, *job.mutable_report());
+    }
+    return job;
+}
+
+std::string make_migration_id() {
+    std::random_device entropy;
+    std::string id;
+    for (int i = 0; i < 4; ++i) {
+        id += fmt::format("{:08x}", entropy());
+    }
+    return id;
+}
+
+} // namespace wherry::tools

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/error.hpp"
+#include "formats/proto/api.pb.h"
+#include "migrate/cancel_gate.hpp"
+#include "migrate/progress.hpp"
+
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace wherry::tools {
+
+enum class JobKind : std::uint8_t { migrate, receive };
+enum class JobState : std::uint8_t { running, done, failed, cancelled, in_doubt };
+
+/// What there is to know of one migration, as it goes and afterwards. Written by the session's
+/// thread, read by the API's: every member may be called on any thread.
+class Job final : public migrate::Observer {
+public:
+    Job(JobKind kind, std::string id, std::string peer, transport::Executor session);
+    ~Job() = default;
+
+    void progressed(const migrate::ProgressSnapshot& now) override;
+    void planned(const std::vector<std::string>& findings) override;
+    /// Once, with what became of it.
+    void finish(JobState state, const std::optional<formats::Error>& error, migrate::Report report);
+
+    [[nodiscard]] const std::string& id() const noexcept { return id_; }
+    [[nodiscard]] bool is_running() const;
+    [[nodiscard]] api::Job describe() const;
+    [[nodiscard]] migrate::CancelGate& gate() noexcept { return gate_; }
+
+private:
+    const JobKind kind_;
+    const std::string id_;
+    const std::string peer_;
+    migrate::CancelGate gate_;
+
+    mutable std::mutex mutex_;
+    JobState state_ = JobState::running;
+    migrate::ProgressSnapshot progress_;
+    std::vector<std::string> plan_;
+    std::optional<formats::Error> error_;
+    migrate::Report report_;
+};
+
+std::string_view name_of(JobState state) noexcept;
+
+/// 128 random bits in hexadecimal.
+std::string make_migration_id();
+
+} // namespace wherry::tools

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/instance/vmm_instance.hpp"
+
+#include <chrono>
+#include <csignal>
+#include <utility>
+
+#include <boost/asio/post.hpp>
+#include <fmt/format.h>
+
+namespace wherry::tools {
+
+using formats::ErrorCode;
+using formats::Result;
+using formats::Status;
+
+namespace {
+
+/// How long a client may take from one question about its job to the next.
+constexpr std::chrono::seconds longest_farewell{2};
+/// For the answers that are on their way out.
+constexpr std::chrono::milliseconds shortest_farewell{50};
+
+JobState state_after(const std::optional<formats::Error>& error, bool in_doubt) {
+    if (in_doubt) {
+        return JobState::in_doubt;
+    }
+    if (!error) {
+        return JobState::done;
+    }
+    return error->code() == ErrorCode::cancelled ? JobState::cancelled : JobState::failed;
+}
+
+} // namespace
+
+VmmInstance::VmmInstance(InstanceName name, vmm::MachineHost host)
+    : name_{std::move(name)},
+      host_{std::move(host)} {}
+
+VmmInstance::~VmmInstance() {
+    session_.stop(); // before anything that a session looks at goes away
+}
+
+Status VmmInstance::open_api() {
+    auto opened = ApiServer::open(context_.get_executor(), name_.socket(), [this](ApiCall call) {
+        return answer(std::move(call));
+    });
+    if (!opened) {
+        return formats::fail(std::move(opened).error());
+    }
+    api_.emplace(*std::move(opened));
+    return {};
+}
+
+void VmmInstance::adopt(std::unique_ptr<vmm::Machine> machine) {
+    machine_ = std::move(machine);
+    situation_ = Situation::present;
+    machine_->on_end([this](const vmm::MachineEnd& end) {
+        boost::asio::post(context_, [this, end] { on_machine_end(end); });
+    });
+}
+
+ExitCode VmmInstance::serve() {
+    signals_.add(SIGINT);
+    signals_.add(SIGTERM);
+    on_signal();
+    context_.run();
+    return exit_code_;
+}
+
+void VmmInstance::on_signal() {
+    signals_.async_wait([this](const boost::system::error_code& problem, int /*signal*/) {
+        if (problem) {
+            return;
+        }
+        end_wanted_ = true;
+        if (situation_ == Situation::in_doubt) {
+            fmt::print(
+                stderr,
+                "wherry: {} is in doubt and is kept; decide with: wherry resolve {} --keep ...\n",
+                name_.name(),
+                name_.name());
+            end_wanted_ = false;
+        } else if (has_running_job()) {
+            job_->gate().request_cancel(); // its outcome says what then may end
+        } else {
+            finish(ExitCode::done);
+        }
+        on_signal();
+    });
+}
+
+void VmmInstance::on_machine_end(const vmm::MachineEnd& end) {
+    fmt::print(stderr, "wherry: {}: {}\n", name_.name(), end.text);
+    if (has_running_job()) {
+        job_->gate().request_cancel();
+        return; // source_concluded goes on from there
+    }
+    conclude_guest_end();
+}
+
+void VmmInstance::conclude_guest_end() {
+    situation_ = Situation::ended;
+    const auto end = machine_->end();
+    const bool well = end && end->cause != vmm::MachineEnd::Cause::crashed && end->exit_code == 0;
+    finish(well ? ExitCode::done : ExitCode::failed);
+}
+
+void VmmInstance::source_concluded(migrate::SourceOutcome outcome) {
+    const bool in_doubt = outcome.state == migrate::SourceState::in_doubt;
+    job_->finish(state_after(outcome.error, in_doubt), outcome.error, std::move(outcome.report));
+    if (outcome.error) {
+        print_error(*outcome.error);
+    }
+    if (in_doubt) {
+        situation_ = Situation::in_doubt;
+        doubt_ = outcome.doubt;
+        fmt::print(stderr, "wherry: {}: {}\n", name_.name(), explain());
+    } else if (outcome.state == migrate::SourceState::handed_off) {
+        situation_ = Situation::handed_off;
+        finish(ExitCode::done);
+    } else if (machine_->end()) {
+        conclude_guest_end();
+    } else if (end_wanted_) {
+        finish(ExitCode::done);
+    }
+}
+
+Status VmmInstance::listen(const transport::Endpoint& at, transport::Security security) {
+    auto opened = transport::Listener::open(session_.executor(), at, std::move(security));
+    if (!opened) {
+        return formats::fail(std::move(opened).error());
+    }
+    listener_.emplace(*std::move(opened));
+    listens_on_ = listener_->local().to_string();
+    transport::spawn(session_.executor(), take_in(*listener_), [this](const Status& ended) {
+        if (!ended) {
+            boost::asio::post(context_, [this, error = ended.error()] {
+                print_error(error);
+                finish(ExitCode::failed);
+            });
+        }
+    });
+    return {};
+}
+
+transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
+    const auto host = vmm::probe(host_.hypervisor);
+    if (!host) {
+        co_return formats::fail(host.error());
+    }
+    bool began = false;
+    while (!began) {
+        auto accepted = co_await listener.accept();
+        if (!accepted) {
+            co_return formats::fail(std::move(accepted).error());
+        }
+        if (!accepted->stream) {
+            print_error(std::move(accepted->stream).error().during("a peer at " + accepted->peer));
+            continue;
+        }
+        auto stream = *std::move(accepted->stream);
+        const auto job = std::make_shared<Job>(
+            JobKind::receive, make_migration_id(), stream->peer(), session_.executor());
+        migrate::DestinationOptions options{
+            .host = *host, .make_machine = {}, .available_memory = {}, .policy = {}};
+        options.make_machine = [this, job, &began](const migrate::Arrival& arrival) {
+            began = true;
+            boost::asio::post(context_, [this, job] {
+                job_ = job;
+                situation_ = Situation::incoming;
+            });
+            return vmm::Machine::create(arrival.config, host_);
+        };
+        auto outcome = co_await migrate::run_destination(
+            std::move(stream), std::move(options), job->gate(), *job);
+        if (!outcome) {
+            co_return formats::fail(std::move(outcome).error());
+        }
+        if (!began) {
+            if (outcome->error) {
+                print_error(*outcome->error);
+            }
+            continue;
+        }
+        // The stop of accepting comes before the news: nobody must knock in vain on a full house.
+        listener.close();
+        boost::asio::post(context_, [this, job, result = *std::move(outcome)]() mutable {
+            destination_concluded(job, std::move(result));
+        });
+    }
+    co_return Status{};
+}
+
+void VmmInstance::destination_concluded(
+    const std::shared_ptr<Job>& job, migrate::DestinationOutcome outcome) {
+    const bool in_doubt = outcome.state == migrate::DestinationState::in_doubt;
+    job->finish(state_after(outcome.error, in_doubt), outcome.error, std::move(outcome.report));
+    if (outcome.error) {
+        print_error(*outcome.error);
+    }
+    epoch_ = outcome.epoch;
+    if (outcome.machine) {
+        adopt(std::move(outcome.machine));
+        doubt_ = outcome.doubt;
+    }
+    if (in_doubt) {
+        situation_ = Situation::in_doubt;
+        fmt::print(stderr, "wherry: {}: {}\n", name_.name(), explain());
+    } else if (outcome.state != migrate::DestinationState::done) {
+        situation_ = Situation::ended;
+        finish(exit_code_for(job->describe()));
+    } else if (machine_->end()) {
+        conclude_guest_end();
+    } else if (end_wanted_) {
+        finish(ExitCode::done);
+    }
+}
+
+void VmmInstance::finish(ExitCode code) {
+    if (finishing_) {
+        return;
+    }
+    finishing_ = true;
+    exit_code_ = code;
+    name_.release();
+    farewell_.expires_after(job_ ? std::chrono::milliseconds{longest_farewell} : shortest_farewell);
+    farewell_.async_wait([this](const boost::system::error_code& problem) {
+        if (!problem) {
+            context_.stop();
+        }
+    });
+}
+
+namespace {
+
+ExitCode serve(
+    const std::string& name,
+    const vmm::MachineHost& host,
+    const std::function<Status(VmmInstance&)>& prepare) {
+    auto claimed = InstanceName::claim(name);
+    if (!claimed) {
+        return fail_with(claimed.error());
+    }
+    VmmInstance instance{*std::move(claimed), host};
+    const auto ready = formats::then(prepare(instance), [&] { return instance.open_api(); });
+    if (!ready) {
+        return fail_with(ready.error());
+    }
+    return instance.serve();
+}
+
+Result<transport::Security> server_security(const std::string& tls_directory) {
+    if (tls_directory.empty()) {
+        fmt::print(
+            stderr,
+            "wherry: WARNING: --insecure: anyone who can connect can read this VM or put one "
+            "here\n");
+        return transport::Insecure{};
+    }
+    auto context = transport::TlsContext::for_server(tls_directory);
+    if (!context) {
+        return formats::fail(std::move(context).error());
+    }
+    return *std::move(context);
+}
+
+} // namespace
+
+ExitCode run_instance(const RunOptions& options) {
+    return serve(options.name, options.host, [&options](VmmInstance& instance) -> Status {
+        auto machine = vmm::Machine::create(options.config, options.host);
+        if (!machine) {
+            return formats::fail(std::move(machine).error());
+        }
+        auto& started = **machine;
+        instance.adopt(*std::move(machine));
+        return formats::then(started.boot(options.boot), [&]() -> Status {
+            return options.start == StartState::running ? started.resume() : Status{};
+        });
+    });
+}
+
+ExitCode receive_instance(const ReceiveOptions& options) {
+    return serve(options.name, options.host, [&options](VmmInstance& instance) {
+        return formats::then(
+            server_security(options.tls_directory), [&](transport::Security security) {
+                return instance.listen(options.listen, std::move(security));
+            });
+    });
+}
+
+} // namespace wherry::tools

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "migrate/destination_session.hpp"
+#include "migrate/source_session.hpp"
+#include "tools/instance/api_server.hpp"
+#include "tools/instance/instance.hpp"
+#include "tools/instance/job.hpp"
+#include "tools/instance/registry.hpp"
+#include "tools/instance/session_thread.hpp"
+#include "transport/connection.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+namespace wherry::tools {
+
+/// One VM, or the place where one is to arrive, in this process: its machine, its jobs, its name
+/// and its API. Everything happens on the thread that calls serve(), but for the sessions, which
+/// have a thread of their own and come back with their outcome.
+class VmmInstance {
+public:
+    VmmInstance(InstanceName name, vmm::MachineHost host);
+    VmmInstance(const VmmInstance&) = delete;
+    VmmInstance& operator=(const VmmInstance&) = delete;
+    ~VmmInstance();
+
+    formats::Status open_api();
+    /// The machine is ours from now on, as it stands.
+    void adopt(std::unique_ptr<vmm::Machine> machine);
+    formats::Status listen(const transport::Endpoint& at, transport::Security security);
+    /// Until the VM is gone from here, for whatever reason.
+    ExitCode serve();
+
+private:
+    enum class Situation : std::uint8_t {
+        listening,
+        incoming,
+        present,
+        handed_off,
+        in_doubt,
+        ended
+    };
+
+    // The API: vmm_instance_api.cpp.
+    transport::Task<std::string> answer(ApiCall call);
+    transport::Task<std::string> answer_job(ApiCall call);
+    formats::Result<std::string> answer_vm(const ApiCall& call);
+    formats::Result<std::string> start_migration(const std::string& body);
+    formats::Status pause();
+    formats::Status resume();
+    formats::Status kill();
+    formats::Status resolve(const std::string& body);
+    formats::Status require_own_vm(std::string_view wish) const;
+    [[nodiscard]] api::Vm describe() const;
+    [[nodiscard]] std::string explain() const;
+
+    void source_concluded(migrate::SourceOutcome outcome);
+    /// On the session's thread, until a VM has come or begun to come.
+    transport::Task<void> take_in(transport::Listener& listener);
+    void
+    destination_concluded(const std::shared_ptr<Job>& job, migrate::DestinationOutcome outcome);
+    void on_machine_end(const vmm::MachineEnd& end);
+    void on_signal();
+    void conclude_guest_end();
+    /// Takes the name away and ends serve() as soon as clients have heard the last news.
+    void finish(ExitCode code);
+    [[nodiscard]] bool has_running_job() const { return job_ && job_->is_running(); }
+
+    InstanceName name_;
+    vmm::MachineHost host_;
+    boost::asio::io_context context_{1};
+    boost::asio::signal_set signals_{context_};
+    boost::asio::steady_timer farewell_{context_};
+    std::optional<ApiServer> api_;
+    SessionThread session_;
+    std::optional<transport::Listener> listener_; ///< the session's thread's, once listening
+    std::string listens_on_;
+
+    Situation situation_ = Situation::listening;
+    std::unique_ptr<vmm::Machine> machine_;
+    migrate::Epoch epoch_{};
+    std::optional<migrate::InDoubtGuest> doubt_; ///< refers to machine_
+    /// Shared with the session that works on it.
+    std::shared_ptr<Job> job_;
+    bool end_wanted_ = false; ///< a signal came while a job ran
+    bool finishing_ = false;
+    ExitCode exit_code_ = ExitCode::done;
+};
+
+} // namespace wherry::tools

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the API of an instance answers. The routes are listed in docs/api.md.
+#include "tools/instance/vmm_instance.hpp"
+#include "tools/json.hpp"
+
+#include <array>
+#include <utility>
+
+#include <boost/asio/post.hpp>
+#include <fmt/format.h>
+
+#include <unistd.h>
+
+namespace wherry::tools {
+
+using formats::ErrorCode;
+using formats::fail;
+using formats::Result;
+using formats::Status;
+using transport::Task;
+
+namespace {
+
+constexpr std::string_view jobs_path = "/v1/jobs/";
+
+std::unexpected<formats::Error> no_such_route(const ApiCall& call) {
+    return fail(ErrorCode::not_found, fmt::format("there is no {} {}", call.method, call.path));
+}
+
+Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
+    migrate::Policy policy;
+    const auto from_ms = [](double ms) {
+        return std::chrono::duration_cast<migrate::Duration>(
+            std::chrono::duration<double, std::milli>{ms});
+    };
+    if (request.downtime_ms() > 0) {
+        policy.downtime = from_ms(request.downtime_ms());
+    }
+    if (request.bandwidth() > 0) {
+        policy.bandwidth = migrate::BytesPerSecond{static_cast<std::uint64_t>(request.bandwidth())};
+    }
+    if (!request.on_stall().empty()) {
+        const auto on_stall = migrate::on_stall_from(request.on_stall());
+        if (!on_stall) {
+            return fail(on_stall.error());
+        }
+        policy.on_stall = *on_stall;
+    }
+    if (auto good = policy.check(); !good) {
+        return fail(std::move(good).error());
+    }
+    return policy;
+}
+
+Result<transport::Security> client_security(const api::MigrateRequest& request) {
+    if (request.insecure()) {
+        fmt::print(
+            stderr,
+            "wherry: WARNING: --insecure: the VM goes over the network readable and changeable "
+            "by anyone\n");
+        return transport::Insecure{};
+    }
+    if (request.tls_directory().empty()) {
+        return fail(
+            ErrorCode::invalid_argument,
+            "a migration needs --tls DIR with certificates (wherry pki init makes them)");
+    }
+    auto context = transport::TlsContext::for_client(request.tls_directory());
+    if (!context) {
+        return fail(std::move(context).error());
+    }
+    return *std::move(context);
+}
+
+} // namespace
+
+Task<std::string> VmmInstance::answer(ApiCall call) {
+    if (call.path.starts_with(jobs_path)) {
+        co_return co_await answer_job(std::move(call));
+    }
+    co_return answer_vm(call);
+}
+
+Result<std::string> VmmInstance::answer_vm(const ApiCall& call) {
+    const bool posts = call.method == "POST";
+    Status done;
+    if (posts && call.path == "/v1/vm/migrate") {
+        return start_migration(call.body);
+    }
+    if (posts && call.path == "/v1/vm/pause") {
+        done = pause();
+    } else if (posts && call.path == "/v1/vm/resume") {
+        done = resume();
+    } else if (posts && call.path == "/v1/vm/kill") {
+        done = kill();
+    } else if (posts && call.path == "/v1/vm/resolve") {
+        done = resolve(call.body);
+    } else if (call.method != "GET" || call.path != "/v1/vm") {
+        return no_such_route(call);
+    }
+    if (!done) {
+        return fail(std::move(done).error());
+    }
+    return to_json(describe(), JsonLayout::one_line);
+}
+
+Task<std::string> VmmInstance::answer_job(ApiCall call) {
+    constexpr std::string_view cancel_suffix = "/cancel";
+    auto id = call.path.substr(jobs_path.size());
+    const bool cancels = call.method == "POST" && id.ends_with(cancel_suffix);
+    if (cancels) {
+        id.resize(id.size() - cancel_suffix.size());
+    }
+    const auto job = job_;
+    if (!job || job->id() != id) {
+        co_return fail(ErrorCode::not_found, fmt::format("there is no job {}", id));
+    }
+    if (cancels) {
+        const auto answer = job->gate().request_cancel();
+        if (answer == migrate::CancelAnswer::too_late) {
+            co_return fail(
+                ErrorCode::wrong_state,
+                "too late to cancel: the VM is past the commit point and belongs to the "
+                "destination");
+        }
+    } else if (call.method != "GET") {
+        co_return no_such_route(call);
+    }
+    // A watcher's question waits for news, but never long: progress is news too.
+    constexpr std::chrono::milliseconds look_again{25};
+    for (int looks = 0; call.query == "wait" && looks < 8 && job->is_running(); ++looks) {
+        auto waited = co_await transport::pause_for(look_again);
+        if (!waited) {
+            co_return fail(std::move(waited).error());
+        }
+    }
+    if (!job->is_running() && finishing_) {
+        farewell_.expires_after(std::chrono::milliseconds{50});
+        farewell_.async_wait([this](const boost::system::error_code& problem) {
+            if (!problem) {
+                context_.stop();
+            }
+        });
+    }
+    co_return to_json(job->describe(), JsonLayout::one_line);
+}
+
+Result<std::string> VmmInstance::start_migration(const std::string& body) {
+    const auto request = message_from_json<api::MigrateRequest>(body);
+    if (!request) {
+        return fail(request.error());
+    }
+    if (auto ours = require_own_vm("migrated"); !ours) {
+        return fail(std::move(ours).error());
+    }
+    auto to = transport::Endpoint::parse(request->to());
+    if (!to) {
+        return fail(std::move(to).error());
+    }
+    auto policy = policy_from(*request);
+    if (!policy) {
+        return fail(std::move(policy).error());
+    }
+    auto security = client_security(*request);
+    if (!security) {
+        return fail(std::move(security).error());
+    }
+    transport::ConnectOptions how;
+    if (request->connect_timeout_ms() > 0) {
+        how.connect_deadline = std::chrono::duration_cast<transport::Duration>(
+            std::chrono::duration<double, std::milli>{request->connect_timeout_ms()});
+    }
+    job_ = std::make_shared<Job>(
+        JobKind::migrate, make_migration_id(), to->to_string(), session_.executor());
+    migrate::SourceOptions options{
+        .vm_name = name_.name(), .migration_id = job_->id(), .epoch = epoch_, .policy = *policy};
+    auto session = migrate::run_source(
+        *machine_,
+        std::move(options),
+        [to = *std::move(to), security = *std::move(security), how] {
+            return transport::connect(to, security, how);
+        },
+        job_->gate(),
+        *job_);
+    transport::spawn(
+        session_.executor(), std::move(session), [this](Result<migrate::SourceOutcome> outcome) {
+            formats::invariant(outcome.has_value(), "a source session has an outcome");
+            boost::asio::post(context_, [this, result = *std::move(outcome)]() mutable {
+                source_concluded(std::move(result));
+            });
+        });
+    return to_json(job_->describe(), JsonLayout::one_line);
+}
+
+Status VmmInstance::require_own_vm(std::string_view wish) const {
+    if (situation_ != Situation::present || finishing_) {
+        return fail(
+            ErrorCode::wrong_state,
+            fmt::format("{} cannot be {}: {}", name_.name(), wish, explain()));
+    }
+    if (has_running_job()) {
+        return fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "{} cannot be {} while it is being migrated; to give that up: wherry cancel {}",
+                name_.name(),
+                wish,
+                name_.name()));
+    }
+    return {};
+}
+
+Status VmmInstance::pause() {
+    return formats::then(require_own_vm("paused"), [this] { return machine_->pause(); });
+}
+
+Status VmmInstance::resume() {
+    return formats::then(require_own_vm("resumed"), [this] { return machine_->resume(); });
+}
+
+Status VmmInstance::kill() {
+    if (situation_ == Situation::listening) {
+        finish(ExitCode::done);
+        return {};
+    }
+    return formats::then(require_own_vm("killed"), [this]() -> Status {
+        auto stopped = machine_->pause();
+        situation_ = Situation::ended;
+        finish(ExitCode::done);
+        return stopped;
+    });
+}
+
+Status VmmInstance::resolve(const std::string& body) {
+    const auto request = message_from_json<api::ResolveRequest>(body);
+    if (!request) {
+        return fail(request.error());
+    }
+    if (request->keep() != "source" && request->keep() != "destination") {
+        return fail(ErrorCode::invalid_argument, "keep must be \"source\" or \"destination\"");
+    }
+    if (!doubt_) {
+        return fail(ErrorCode::wrong_state, name_.name() + " is not in doubt: " + explain());
+    }
+    const auto keep =
+        request->keep() == "source" ? migrate::Keep::source : migrate::Keep::destination;
+    const bool stays = keep == doubt_->here();
+    if (auto resolved = doubt_->resolve(keep); !resolved) {
+        return fail(std::move(resolved).error());
+    }
+    doubt_.reset();
+    situation_ = stays ? Situation::present : Situation::ended;
+    if (!stays) {
+        finish(ExitCode::done);
+    }
+    return {};
+}
+
+std::string VmmInstance::explain() const {
+    const bool here_is_source = doubt_ && doubt_->here() == migrate::Keep::source;
+    switch (situation_) {
+    case Situation::listening:
+        return "no VM has arrived yet";
+    case Situation::incoming:
+        return "a VM is arriving; the source still owns it";
+    case Situation::present:
+        return "";
+    case Situation::handed_off:
+        return "it has been handed over and runs on the destination";
+    case Situation::in_doubt:
+        return fmt::format(
+            "the connection was lost during the hand-over{}; the VM is paused here and neither "
+            "side can know whether the other runs it. Look at the {} (wherry status), then: "
+            "wherry resolve {} --keep {} if the VM is gone there, or --keep {} if it runs there",
+            here_is_source ? ", after the VM was given up" : ", before the source's last word",
+            here_is_source ? "destination" : "source",
+            name_.name(),
+            here_is_source ? "source" : "destination",
+            here_is_source ? "destination" : "source");
+    case Situation::ended:
+        return "it has ended";
+    }
+    return "";
+}
+
+api::Vm VmmInstance::describe() const {
+    static constexpr std::array<std::string_view, 6> names{
+        "listening", "incoming", "present", "handed-off", "in-doubt", "ended"};
+    api::Vm vm;
+    vm.set_name(name_.name());
+    vm.set_state(std::string{names.at(static_cast<std::size_t>(situation_))});
+    vm.set_explanation(explain());
+    vm.set_pid(static_cast<std::uint32_t>(::getpid()));
+    vm.set_version(WHERRY_VERSION);
+    vm.set_listen(machine_ ? std::string{} : listens_on_);
+    if (machine_) {
+        vm.set_hypervisor(machine_->backend().name);
+        vm.set_memory_bytes(static_cast<double>(machine_->config().memory.value()));
+        vm.set_vcpus(machine_->config().vcpus);
+    }
+    if (situation_ == Situation::present) {
+        const auto running = machine_->running_state();
+        vm.set_state(
+            running == vmm::RunningState::running  ? "running"
+            : running == vmm::RunningState::paused ? "paused"
+                                                   : "ended");
+    }
+    if (job_) {
+        *vm.mutable_job() = job_->describe();
+    }
+    return vm;
+}
+
+} // namespace wherry::tools

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/trial/trial.hpp"
+
+#include "tools/api_client.hpp"
+#include "tools/trial/child_process.hpp"
+#include "transport/pki.hpp"
+
+#include <array>
+#include <fstream>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace wherry::tools {
+
+namespace fs = std::filesystem;
+using formats::ErrorCode;
+using formats::fail;
+using formats::Result;
+using formats::Status;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::chrono::milliseconds look_interval{20};
+
+/// A directory of our own, removed with everything in it.
+class ScratchDirectory {
+public:
+    static Result<ScratchDirectory> make() {
+        auto pattern = (fs::temp_directory_path() / "wherry-trial-XXXXXX").string();
+        if (::mkdtemp(pattern.data()) == nullptr) {
+            return fail(formats::system_error(errno, pattern));
+        }
+        return ScratchDirectory{pattern};
+    }
+    ScratchDirectory(ScratchDirectory&& other) noexcept : path_{std::exchange(other.path_, {})} {}
+    ScratchDirectory& operator=(ScratchDirectory&&) = delete;
+    ScratchDirectory(const ScratchDirectory&) = delete;
+    ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+    ~ScratchDirectory() {
+        if (!path_.empty()) {
+            std::error_code ignored; // what is left in the temporary directory harms nobody
+            fs::remove_all(path_, ignored);
+        }
+    }
+    [[nodiscard]] fs::path operator/(std::string_view name) const { return path_ / name; }
+
+private:
+    explicit ScratchDirectory(fs::path path) : path_{std::move(path)} {}
+    fs::path path_;
+};
+
+std::string text_of(const fs::path& file) {
+    std::ostringstream text;
+    text << std::ifstream{file}.rdbuf();
+    return std::move(text).str();
+}
+
+/// One VMM instance as a child process.
+struct Instance {
+    ChildProcess process;
+    fs::path socket;
+    fs::path messages;
+    GuestLog log;
+
+    std::unexpected<formats::Error> died(int code) const {
+        return fail(
+            ErrorCode::internal,
+            fmt::format("a VMM process ended with code {}: {}", code, text_of(messages)));
+    }
+};
+
+class Trial {
+public:
+    Trial(const TrialOptions& options, const TrialObserver& observer, ScratchDirectory scratch)
+        : options_{options},
+          observer_{observer},
+          scratch_{std::move(scratch)} {}
+
+    Result<TrialResult> run();
+
+private:
+    Result<Instance> start(std::string_view name, std::vector<std::string> arguments);
+    Result<Instance> start_source();
+    Result<Instance> start_destination();
+    /// Looks until `holds` or the instance dies or patience ends.
+    Status await(Instance& instance, std::string_view what, const std::function<bool()>& holds);
+    Result<api::Job> migrate(ApiClient& source, const std::string& to);
+    Status await_full_sweep(Instance& destination, const GuestLog::Totals& before);
+
+    const TrialOptions& options_;
+    const TrialObserver& observer_;
+    ScratchDirectory scratch_;
+};
+
+Result<Instance> Trial::start(std::string_view name, std::vector<std::string> arguments) {
+    const auto log = scratch_ / fmt::format("{}.log", name);
+    const auto messages = scratch_ / fmt::format("{}.messages", name);
+    arguments.insert(arguments.begin(), options_.program.string());
+    for (const auto& more :
+         {std::string{"--name"},
+          std::string{name},
+          std::string{"--serial"},
+          "file:" + log.string(),
+          std::string{"--hypervisor"},
+          options_.hypervisor}) {
+        arguments.push_back(more);
+    }
+    // The names of a trial live in its own directory: they meet no VM of the user's.
+    const std::array environment{"XDG_RUNTIME_DIR=" + (scratch_ / "").string()};
+    auto process = ChildProcess::start(arguments, environment, messages);
+    if (!process) {
+        return fail(std::move(process).error());
+    }
+    Instance instance{
+        .process = *std::move(process),
+        .socket = scratch_ / fmt::format("wherry/{}.sock", name),
+        .messages = messages,
+        .log = GuestLog{log}};
+    auto up =
+        await(instance, "its API", [&] { return ApiClient::connect(instance.socket).has_value(); });
+    if (!up) {
+        return fail(std::move(up).error());
+    }
+    return instance;
+}
+
+Status Trial::await(Instance& instance, std::string_view what, const std::function<bool()>& holds) {
+    const auto deadline = Clock::now() + options_.patience;
+    while (!holds()) {
+        if (const auto code = instance.process.poll()) {
+            return instance.died(*code);
+        }
+        if (Clock::now() > deadline) {
+            return fail(ErrorCode::timed_out, fmt::format("waited in vain for {}", what));
+        }
+        std::this_thread::sleep_for(look_interval);
+        instance.log.refresh();
+    }
+    return {};
+}
+
+Result<Instance> Trial::start_source() {
+    observer_.step("starting the guest");
+    auto source = start(
+        "source",
+        {"run",
+         "--memory",
+         fmt::format("{}", options_.memory.value()),
+         "--cpus",
+         fmt::format("{}", options_.vcpus),
+         "--kernel",
+         options_.guest.string(),
+         "--cmdline",
+         options_.guest_options});
+    if (!source) {
+        return source;
+    }
+    auto ready = await(*source, "the guest to fill its memory", [&] {
+        return source->log.ready() && !source->log.reports().empty();
+    });
+    if (!ready) {
+        return fail(std::move(ready).error());
+    }
+    return source;
+}
+
+Result<Instance> Trial::start_destination() {
+    return start(
+        "destination",
+        {"receive", "--listen", "127.0.0.1:0", "--tls", (scratch_ / "pki").string()});
+}
+
+Result<api::Job> Trial::migrate(ApiClient& source, const std::string& to) {
+    api::MigrateRequest request;
+    request.set_to(to);
+    request.set_tls_directory((scratch_ / "pki").string());
+    request.set_downtime_ms(static_cast<double>(options_.downtime.count()));
+    auto job = source.migrate(request);
+    if (job) {
+        job = source.watch(job->id(), [this](const api::Job& now) {
+            observer_.progress(now);
+            return true;
+        });
+    }
+    if (job && job->state() != "done") {
+        return fail(
+            ErrorCode::internal,
+            fmt::format("the migration ended as {}: {}", job->state(), job->failure().text()));
+    }
+    return job;
+}
+
+Status Trial::await_full_sweep(Instance& destination, const GuestLog::Totals& before) {
+    // Two more turnings of the sweep's count, so that one whole sweep has begun and ended here.
+    return await(destination, "the guest to check all its pages at the destination", [&] {
+        return !destination.log.reports().empty() &&
+               destination.log.totals().least_sweeps >= before.least_sweeps + 2;
+    });
+}
+
+Result<TrialResult> Trial::run() {
+    const std::array hosts{std::string{"localhost"}, std::string{"127.0.0.1"}};
+    if (auto made = transport::make_pki(scratch_ / "pki", hosts); !made) {
+        return fail(std::move(made).error());
+    }
+    auto source = start_source();
+    if (!source) {
+        return fail(std::move(source).error());
+    }
+    auto destination = start_destination();
+    if (!destination) {
+        return fail(std::move(destination).error());
+    }
+    auto source_api = ApiClient::connect(source->socket);
+    auto listening = formats::then(
+        ApiClient::connect(destination->socket), [](ApiClient client) { return client.vm(); });
+    if (!source_api || !listening) {
+        return fail(ErrorCode::internal, "a VMM process does not answer");
+    }
+    TrialResult result;
+    if (auto vm = source_api->vm(); vm) {
+        result.hypervisor = vm->hypervisor();
+    }
+    std::this_thread::sleep_for(options_.settle);
+    source->log.refresh();
+    const auto before = source->log.totals();
+    const auto reports_before = source->log.reports().size();
+    const auto started = Clock::now();
+    observer_.step("moving it");
+    auto job = migrate(*source_api, listening->listen());
+    if (!job) {
+        return fail(std::move(job).error());
+    }
+    const std::chrono::duration<double> took = Clock::now() - started;
+    source->log.refresh();
+    const auto left = source->log.totals();
+    observer_.step("the guest checks all its memory at the destination");
+    if (auto swept = await_full_sweep(*destination, left); !swept) {
+        return fail(std::move(swept).error());
+    }
+    result.job = *std::move(job);
+    result.guest = destination->log.totals();
+    result.dirty_rate =
+        static_cast<double>(left.pages_dirtied - before.pages_dirtied) / took.count();
+    result.felt_blackout = destination->log.largest_gap();
+    const auto& reports = source->log.reports();
+    for (auto at = reports_before; at < reports.size(); ++at) {
+        result.felt_blackout = std::max(result.felt_blackout, reports[at].gap);
+    }
+    return result;
+}
+
+} // namespace
+
+Result<TrialResult> run_trial(const TrialOptions& options, const TrialObserver& observer) {
+    return formats::then(ScratchDirectory::make(), [&](ScratchDirectory scratch) {
+        return Trial{options, observer, std::move(scratch)}.run();
+    });
+}
+
+fs::path own_program() {
+    return fs::read_symlink("/proc/self/exe");
+}
+
+Result<fs::path> find_test_guest() {
+    const auto here = own_program().parent_path();
+    const std::array places{here / "../guests/workload.elf", here / "../share/wherry/workload.elf"};
+    for (const auto& place : places) {
+        if (fs::exists(place)) {
+            return fs::weakly_canonical(place);
+        }
+    }
+    return fail(
+        ErrorCode::not_found,
+        fmt::format(
+            "the test guest is not at {}; build it (target guests) or name it with --guest",
+            places.front().string()));
+}
+
+} // namespace wherry::tools

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/proto/api.pb.h"
+#include "formats/result.hpp"
+#include "formats/units.hpp"
+#include "tools/trial/guest_log.hpp"
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+namespace wherry::tools {
+
+/// One migration of the test guest between two processes of this program on loopback over mTLS:
+/// what `wherry demo` shows and `wherry-bench` measures.
+struct TrialOptions {
+    std::filesystem::path program; ///< the wherry executable
+    std::filesystem::path guest;   ///< the test guest's ELF
+    std::string hypervisor = "auto";
+    formats::Bytes memory{0};
+    std::uint32_t vcpus = 1;
+    std::string guest_options; ///< its command line
+    std::chrono::milliseconds downtime{100};
+    /// How long the guest works before it is moved.
+    std::chrono::milliseconds settle{1000};
+    /// For the guest to fill its memory, and for its first full sweep after the move.
+    std::chrono::seconds patience{300};
+};
+
+struct TrialObserver {
+    std::function<void(const std::string&)> step; ///< one line for people as each step begins
+    std::function<void(const api::Job&)> progress;
+};
+
+struct TrialResult {
+    api::Job job;
+    std::string hypervisor;
+    GuestLog::Totals guest;
+    /// The largest gap the guest felt, by its own TSC, from the start of the migration on.
+    std::chrono::microseconds felt_blackout{0};
+    /// Pages a second it really dirtied while being moved.
+    double dirty_rate = 0;
+};
+
+/// Sets up, moves, waits until the guest has checked every page at the destination, and cleans
+/// up. A failed migration is an Error; a guest that found errors is a result.
+formats::Result<TrialResult> run_trial(const TrialOptions& options, const TrialObserver& observer);
+
+/// This program, and the test guest built with it or installed beside it.
+std::filesystem::path own_program();
+formats::Result<std::filesystem::path> find_test_guest();
+
+} // namespace wherry::tools
