@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <google/protobuf/stubs/logging.h>
 
 namespace {
 
@@ -38,6 +39,9 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
     // A peer or reader that went away is an error of that write, not the end of a VM.
     std::signal(SIGPIPE, SIG_IGN);
+    // What a peer sends is judged by us, in one sentence; the library's own lines would only help
+    // a hostile peer to fill the log.
+    google::protobuf::SetLogHandler(nullptr);
     try {
         return run(argc, argv);
     } catch (const std::exception& error) {

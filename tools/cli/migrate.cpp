@@ -130,6 +130,9 @@ void conclude(const Options& options, const api::Job& job) {
     for (const auto& line : job.plan()) {
         fmt::print(stderr, "wherry: {}\n", line);
     }
+    for (const auto& note : job.report().notes()) {
+        fmt::print(stderr, "wherry: note: {}\n", note);
+    }
     if (job.state() == "done") {
         if (!options.json) {
             fmt::print("{} runs on {}\n{}", options.name, job.peer(), describe_report(job));

@@ -56,6 +56,9 @@ void describe(const migrate::Report& from, api::Report& into) {
     into.set_blackout_load_ms(ms(from.blackout.load));
     into.set_blackout_handover_ms(ms(from.blackout.handover));
     into.set_predicted_blackout_ms(ms(from.predicted_blackout.value_or(migrate::Duration{})));
+    for (const auto& note : from.notes) {
+        into.add_notes(note);
+    }
     for (const auto& round : from.rounds) {
         auto* pass = into.add_passes();
         pass->set_pages(static_cast<double>((round.raw_pages + round.zero_pages).value()));
