@@ -20,7 +20,7 @@ using formats::Status;
 
 namespace {
 
-constexpr std::size_t input_capacity = 64 * 1024;
+constexpr std::size_t input_capacity = 64UL * 1024;
 constexpr std::uint32_t state_version = 1;
 constexpr std::size_t state_header = 8; // eight one-byte fields; then two counted byte strings
 constexpr std::uint32_t longest_string = 1U << 20U;

@@ -5,6 +5,7 @@
 #include "vmm/devices/serial_output.hpp"
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -41,8 +42,8 @@ public:
         rises += high && !is_high ? 1 : 0;
         is_high = high;
     }
-    bool is_high = false;
-    int rises = 0;
+    std::atomic<bool> is_high = false; // relief comes on the output's own thread
+    std::atomic<int> rises = 0;
 };
 
 struct Pipe {
