@@ -14,7 +14,13 @@ import cpio
 from cloud_kernel import Unavailable
 
 HERE = Path(__file__).resolve().parent
-FINISHED = re.compile(rb"^LAB FINISHED code=(\d+)\r?$", re.MULTILINE)
+ALIVE = re.compile(rb"^lab host alive cpu=(\d+) [0-9.]+\r?$")
+SILENCE_S = 30
+BOOT_S = 60
+ATTEMPTS = 3
+# One CPU should be free of the hang that README.md describes, but leaves a migration less time.
+CPUS = "2"
+FINISHED = re.compile(rb"^LAB FINISHED code=(\d+)\r?$")
 # AMD with nested virtualization. Taken away: what TCG of QEMU 7.2 lacks (so that every QEMU gives the same CPU), and
 # XSAVE with what needs it, because TCG lets XSETBV of a nested guest pass by its hypervisor.
 LACKING = "rdseed sha-ni fxsr-opt misalignsse 3dnowprefetch osvw topoext nrip-save xsavec"
@@ -22,6 +28,7 @@ UNSAFE = "xsave xsaveopt xgetbv1 avx avx2 fma f16c"
 CPU = "EPYC,+svm,+npt" + "".join(f",-{name}" for name in f"{LACKING} {UNSAFE}".split())
 TIMED_OUT = 124
 HOST_DIED = 125
+HOST_HUNG = 126
 
 
 def guest_image():
@@ -93,7 +100,7 @@ def qemu_command(kernel, initrd, memory):
         raise Unavailable("package qemu-system-x86 is not installed")
     return [
         qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-        "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", CPU, "-smp", "2",
+        "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", CPU, "-smp", CPUS,
         "-m", memory, "-kernel", kernel.image, "-initrd", initrd, "-serial", "stdio",
         "-append", "console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check mitigations=off "
         "random.trust_cpu=on audit=0 nokaslr",
@@ -101,40 +108,81 @@ def qemu_command(kernel, initrd, memory):
 
 
 class _Console:
-    """Passes the console on to standard output as it comes, and remembers its end."""
+    """Passes the console on to standard output line by line, and remembers what the lab host says about itself."""
 
     def __init__(self):
-        self._tail = b""
+        self._partial = b""
+        self._boot_until = time.monotonic() + BOOT_S
+        self._alive_until = {}
         self.code = None
 
     def take(self, data):
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            if alive := ALIVE.match(line):
+                self._alive_until[int(alive.group(1))] = time.monotonic() + SILENCE_S
+                continue
+            if finished := FINISHED.match(line):
+                self.code = int(finished.group(1))
+            self._show(line + b"\n")
+
+    def end(self):
+        self._show(self._partial)
+
+    def next_deadline(self):
+        return min(self._alive_until.values(), default=self._boot_until)
+
+    def silence(self):
+        """What the lab host fails to do, or None while it is alive."""
+        now = time.monotonic()
+        if not self._alive_until:
+            return f"it has not come up within {BOOT_S} s" if now >= self._boot_until else None
+        silent = [f"CPU {cpu}" for cpu, until in sorted(self._alive_until.items()) if now >= until]
+        return f"no process has run on its {' and '.join(silent)} for {SILENCE_S} s" if silent else None
+
+    @staticmethod
+    def _show(data):
         sys.stdout.buffer.write(data.replace(b"\r", b""))
         sys.stdout.buffer.flush()
-        self._tail = (self._tail + data)[-4096:]
-        finished = FINISHED.search(self._tail)
-        if finished:
-            self.code = int(finished.group(1))
 
 
-def run(command, limit_s):
-    """Runs the lab host to its end. Returns the scenario's exit code, TIMED_OUT or HOST_DIED."""
-    deadline = time.monotonic() + limit_s
+def _run_once(command, deadline):
+    """Returns the scenario's exit code, TIMED_OUT, HOST_DIED or HOST_HUNG."""
     console = _Console()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as qemu:
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(qemu.stdout, selectors.EVENT_READ)
                 while console.code is None:
-                    if not selector.select(max(0.0, deadline - time.monotonic())):
-                        print(f"lab: no result after {limit_s:g} s; stopping the host", file=sys.stderr)
+                    wait_s = min(deadline, console.next_deadline()) - time.monotonic()
+                    if selector.select(max(0.0, wait_s)):
+                        data = os.read(qemu.stdout.fileno(), 65536)
+                        if not data:
+                            print("lab: the host ended without a result", file=sys.stderr)
+                            return HOST_DIED
+                        console.take(data)
+                    if console.code is None and (silence := console.silence()):
+                        print(f"lab: THE LAB HOST HUNG: {silence}, though QEMU lives", file=sys.stderr)
+                        return HOST_HUNG
+                    if console.code is None and time.monotonic() >= deadline:
+                        print("lab: no result within the time limit; stopping the host", file=sys.stderr)
                         return TIMED_OUT
-                    data = os.read(qemu.stdout.fileno(), 65536)
-                    if not data:
-                        break
-                    console.take(data)
+                return console.code
         finally:
+            console.end()
             qemu.kill()
-    if console.code is None:
-        print("lab: the host ended without a result", file=sys.stderr)
-        return HOST_DIED
-    return console.code
+
+
+def run(command, limit_s):
+    """Runs the lab host to its end, afresh when it hangs. Returns the scenario's exit code, TIMED_OUT, HOST_DIED or
+    HOST_HUNG. Only a hung host is tried again: a scenario that fails, or lasts too long on a host that is alive, has
+    failed."""
+    deadline = time.monotonic() + limit_s
+    for attempt in range(1, ATTEMPTS + 1):
+        code = _run_once(command, deadline)
+        if code != HOST_HUNG:
+            break
+        if attempt < ATTEMPTS:
+            again = f"attempt {attempt + 1} of {ATTEMPTS} begins"
+            print(f"lab: this says nothing about the scenario; {again}", file=sys.stderr)
+    return code

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that heartbeat.awk and follow_console find what they must find. Needs busybox only, not QEMU."""
+"""Checks that heartbeat.awk, follow_console and the watch over the lab host find what they must find.
 
+Needs busybox only, not QEMU."""
+
+import contextlib
+import io
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from unittest import mock
+
+import lab_host
 
 HERE = Path(__file__).resolve().parent
 
@@ -94,10 +101,43 @@ def check_follow_console():
     return right
 
 
+ALIVE = "echo lab host alive cpu=0 1.0; echo lab host alive cpu=1 1.0"
+# name: (what the lab host does, time limit, lab_host.run's result, how often the lab host was started)
+HOSTS = {
+    "a scenario that succeeds": (f"{ALIVE}; echo LAB FINISHED code=0; exec sleep 9", 9, 0, 1),
+    "a scenario that fails is not tried again": (f"{ALIVE}; echo LAB FINISHED code=3; exec sleep 9", 9, 3, 1),
+    "a host that dies": (ALIVE, 9, lab_host.HOST_DIED, 1),
+    "a scenario that lasts too long is not tried again":
+        (f"while :; do {ALIVE}; sleep 0.1; done", 3, lab_host.TIMED_OUT, 1),
+    "a host with one silent CPU is started afresh":
+        (f"{ALIVE}; while :; do echo lab host alive cpu=0 2.0; sleep 0.1; done", 30, lab_host.HOST_HUNG, 3),
+    "a host that never comes up is started afresh": ("echo booting; exec sleep 30", 30, lab_host.HOST_HUNG, 3),
+    "a hung host that recovers": (f'{ALIVE}; [ -e "$0.1" ] && echo LAB FINISHED code=0; exec sleep 30', 30, 0, 2),
+    "the time limit counts all attempts": (f"{ALIVE}; exec sleep 30", 1.5, lab_host.TIMED_OUT, 2),
+}
+
+
+def check_host_case(name, does, limit_s, expected, starts):
+    with tempfile.TemporaryDirectory() as folder:
+        marks = Path(folder, "start")
+        count = 'i=0; while [ -e "$0.$i" ]; do i=$((i + 1)); done; : >"$0.$i"'
+        output = io.TextIOWrapper(io.BytesIO())
+        with mock.patch.multiple(lab_host, SILENCE_S=1.0, BOOT_S=1.0), \
+                contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+            code = lab_host.run(["busybox", "sh", "-c", f"{count}; {does}", marks], limit_s)
+        started = len(list(Path(folder).iterdir()))
+    right = code == expected and started == starts
+    print(f"{'ok' if right else 'WRONG'}: {name}")
+    if not right:
+        print(f"  code {code}, expected {expected}; {started} starts, expected {starts}")
+    return right
+
+
 def main():
     if not shutil.which("busybox"):
         print("SKIPPED: lab: package busybox-static is not installed")
         return 77
     results = [check_heartbeat_case(name, *case) for name, case in CASES.items()]
     results.append(check_follow_console())
+    results += [check_host_case(name, *case) for name, case in HOSTS.items()]
     return 0 if all(results) else 1

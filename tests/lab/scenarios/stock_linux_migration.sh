@@ -20,9 +20,10 @@ migrate_to_next() {
         >"/tmp/$next.out.log" 2>&1 &
     wait_until 20 "listener of $next" listens "$port"
     say "migrating $previous to $next after heartbeat $(newest_beat "$consoles")"
-    wherry migrate "$previous" --to "127.0.0.1:$port" --tls /pki --downtime 400ms >"/tmp/migrate-$next.log" 2>&1
+    timeout 120 wherry migrate "$previous" --to "127.0.0.1:$port" --tls /pki --downtime 400ms >"/tmp/migrate-$next.log" 2>&1
     code=$?
     tail -n 3 "/tmp/migrate-$next.log"
+    [ "$code" -ne 143 ] || fail "wherry migrate $previous had not ended after 120 s"
     [ "$code" -eq 0 ] || fail "wherry migrate $previous ended with $code"
     wait_until 10 "sight of $next alone and running in wherry ps" only_running "$next" "$previous"
     wait_until 20 "further heartbeats on $next" beat_reached "$consoles" $(($(newest_beat "$consoles") + 15))
