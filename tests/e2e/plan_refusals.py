@@ -34,7 +34,7 @@ class PlanRefusals(HostCase):
         self.pki()
         self.run_vm("a").wait_for_reports()
         self.receive_vm("b", hypervisor="soft")
-        self.refuse("avx")
+        self.refuse("the guest sees x2apic")
 
     @unittest.skipUnless(hypervisor_in_use() == "kvm", "SKIPPED: vCPU count: needs /dev/kvm")
     def test_too_many_vcpus(self):
