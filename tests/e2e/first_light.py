@@ -75,7 +75,7 @@ class Jobs(HostCase):
             "migrate", "a", "--to", to, "--tls", "pki", "--bandwidth", "1M", "--detach", "--json")
         job = json.loads(started.stdout)
         self.assertEqual((job["state"], job["commit_point"]), ("running", "before"))
-        wait_until("pages to flow", lambda: self.status("a")["job"]["progress"]["wire_bytes"] > 0)
+        wait_until("pages to flow", lambda: self.status("a").get("job", {}).get("progress", {}).get("wire_bytes", 0) > 0)
         self.wherry("pause", "a", code=1)
         self.wherry("cancel", "a")
         self.assertEqual(self.status("a")["job"]["state"], "cancelled")
@@ -95,7 +95,7 @@ class Jobs(HostCase):
             [WHERRY, "migrate", "a", "--to", f"127.0.0.1:{self.port_of('b')}", "--tls", "pki",
              "--bandwidth", "1M"],
             env=self.environment, cwd=self.directory, stderr=subprocess.PIPE, text=True)
-        wait_until("pages to flow", lambda: self.status("a")["job"]["progress"]["wire_bytes"] > 0)
+        wait_until("pages to flow", lambda: self.status("a").get("job", {}).get("progress", {}).get("wire_bytes", 0) > 0)
         client.send_signal(signal.SIGINT)
         _, said = client.communicate(timeout=60)
         self.assertEqual(client.returncode, 3, said)
