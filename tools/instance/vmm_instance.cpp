@@ -18,9 +18,6 @@ namespace {
 
 /// How long a client may take from one question about its job to the next.
 constexpr std::chrono::seconds longest_farewell{2};
-/// For the answers that are on their way out.
-constexpr std::chrono::milliseconds shortest_farewell{50};
-
 JobState state_after(const std::optional<formats::Error>& error, bool in_doubt) {
     if (in_doubt) {
         return JobState::in_doubt;
@@ -224,7 +221,11 @@ void VmmInstance::finish(ExitCode code) {
     finishing_ = true;
     exit_code_ = code;
     name_.release();
-    farewell_.expires_after(job_ ? std::chrono::milliseconds{longest_farewell} : shortest_farewell);
+    leave_after(job_ ? std::chrono::milliseconds{longest_farewell} : shortest_farewell);
+}
+
+void VmmInstance::leave_after(std::chrono::milliseconds delay) {
+    farewell_.expires_after(delay);
     farewell_.async_wait([this](const boost::system::error_code& problem) {
         if (!problem) {
             context_.stop();

@@ -10,6 +10,7 @@
 #include "tools/instance/session_thread.hpp"
 #include "transport/connection.hpp"
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,8 @@ public:
     ExitCode serve();
 
 private:
+    /// For the answers that are on their way out.
+    static constexpr std::chrono::milliseconds shortest_farewell{50};
     enum class Situation : std::uint8_t {
         listening,
         incoming,
@@ -69,6 +72,8 @@ private:
     void conclude_guest_end();
     /// Takes the name away and ends serve() as soon as clients have heard the last news.
     void finish(ExitCode code);
+    /// Ends serve() then; a later call replaces the delay.
+    void leave_after(std::chrono::milliseconds delay);
     [[nodiscard]] bool has_running_job() const { return job_ && job_->is_running(); }
 
     InstanceName name_;

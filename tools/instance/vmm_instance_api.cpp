@@ -135,12 +135,7 @@ Task<std::string> VmmInstance::answer_job(ApiCall call) {
         }
     }
     if (!job->is_running() && finishing_) {
-        farewell_.expires_after(std::chrono::milliseconds{50});
-        farewell_.async_wait([this](const boost::system::error_code& problem) {
-            if (!problem) {
-                context_.stop();
-            }
-        });
+        leave_after(shortest_farewell); // this client has its last news
     }
     co_return to_json(job->describe(), JsonLayout::one_line);
 }
