@@ -55,9 +55,11 @@ Kick::Session::~Session() {
 }
 
 void Kick::request() noexcept {
-    requested_.store(true);
+    const bool is_new = !requested_.exchange(true);
     const std::scoped_lock held{lock_};
-    if (in_session_) {
+    const auto now = std::chrono::steady_clock::now();
+    if (in_session_ && (is_new || now - signalled_at_ >= signal_again_after)) {
+        signalled_at_ = now;
         ::pthread_kill(thread_, kick_signal());
     }
 }

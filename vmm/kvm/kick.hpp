@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 
@@ -12,6 +13,10 @@ namespace wherry::vmm::kvm {
 /// Gets a thread out of KVM_RUN. A signal whose handler raises immediate_exit of the run area
 /// closes the gap between the last look at the flag and the entry into the guest: whenever the
 /// signal comes, KVM_RUN returns. The signal is SIGRTMIN + 6 for the whole process.
+///
+/// A request that repeats one which was not taken yet signals again, in case the first signal came
+/// just before a device's blocking call, but at most once in `signal_again_after`: a thread that
+/// is signalled faster than it can take signals does nothing else.
 class Kick {
 public:
     /// While one lives, the calling thread is the one that is in, or about to enter, KVM_RUN.
@@ -32,9 +37,12 @@ public:
     bool take() noexcept { return requested_.exchange(false); }
 
 private:
+    static constexpr std::chrono::milliseconds signal_again_after{1};
+
     std::atomic<bool> requested_ = false;
     std::mutex lock_; ///< keeps the thread alive while it is being signalled
     bool in_session_ = false;
+    std::chrono::steady_clock::time_point signalled_at_;
     pthread_t thread_{};
 };
 

@@ -146,6 +146,23 @@ void a_kick_before_run_is_not_lost(HypervisorChoice choice) {
     runner.join();
 }
 
+/// Kicks that come faster than the vCPU's thread can take them must not keep it from returning.
+void a_flood_of_kicks_stops_it(HypervisorChoice choice) {
+    TinyMachine machine{choice, tests::count_in_memory};
+    for (int turn = 0; turn < 20; ++turn) {
+        ScriptedExits exits;
+        std::atomic<bool> done = false;
+        std::thread runner{[&] {
+            must(machine.vcpu().run(exits));
+            done = true;
+        }};
+        while (!done) {
+            machine.vcpu().kick();
+        }
+        runner.join();
+    }
+}
+
 void a_sleeping_vcpu_can_be_kicked(HypervisorChoice choice) {
     TinyMachine machine{choice, sleep_for_ever};
     std::atomic<bool> is_asleep_soon = false;
@@ -354,6 +371,9 @@ void run_all(HypervisorChoice choice, const char* name) {
     }
     SUBCASE("a vCPU that waits in HLT can be kicked") {
         a_sleeping_vcpu_can_be_kicked(choice);
+    }
+    SUBCASE("a vCPU that is kicked without a pause comes back") {
+        a_flood_of_kicks_stops_it(choice);
     }
     SUBCASE("the dirty log says exactly what was written") {
         the_dirty_log_is_exact(choice);
