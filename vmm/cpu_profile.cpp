@@ -45,8 +45,10 @@ std::string_view component_name(unsigned component) {
     return component < names.size() ? names[component] : "unknown";
 }
 
-/// Bits that say something of the moment or of the vCPU's place, not of the processor.
+/// Without bits that say something of the moment or of the vCPU's place, not of the processor, and
+/// without those in which AMD repeats leaf 1 EDX (APM vol. 3, E.4.2): each lack is named once.
 std::uint32_t comparable_bits(const FeatureWord& word) {
+    constexpr std::uint32_t repeated_by_amd = 0x0183f3ff;
     constexpr std::uint32_t os_xsave = 1U << 27U;
     constexpr std::uint32_t several_processors = 1U << 28U;
     constexpr std::uint32_t os_protection_keys = 1U << 4U;
@@ -55,6 +57,9 @@ std::uint32_t comparable_bits(const FeatureWord& word) {
     }
     if (word.leaf == 7 && word.subleaf == 0 && word.reg == CpuidRegister::ecx) {
         return ~os_protection_keys;
+    }
+    if (word.leaf == 0x80000001 && word.reg == CpuidRegister::edx) {
+        return ~repeated_by_amd;
     }
     return ~0U;
 }
