@@ -16,7 +16,7 @@ only_running() {
 
 migrate_to_next() {
     previous=$1 next=$2 port=$3
-    wherry receive --name "$next" --listen "127.0.0.1:$port" --tls /pki --serial "file:/tmp/$next.log" \
+    ahead_of_others wherry receive --name "$next" --listen "127.0.0.1:$port" --tls /pki --serial "file:/tmp/$next.log" \
         >"/tmp/$next.out.log" 2>&1 &
     wait_until 20 "listener of $next" listens "$port"
     say "migrating $previous to $next after heartbeat $(newest_beat "$consoles")"
@@ -31,7 +31,7 @@ migrate_to_next() {
 
 wherry pki init /pki --host localhost,127.0.0.1 || fail "wherry pki init ended with $?"
 started=$(now)
-wherry run --name a --memory 256M --cpus 2 --kernel /guest/vmlinuz --initrd /guest/initrd --cmdline "$cmdline" \
+ahead_of_others wherry run --name a --memory 256M --cpus 2 --kernel /guest/vmlinuz --initrd /guest/initrd --cmdline "$cmdline" \
     --serial file:/tmp/a.log >/tmp/a.out.log 2>&1 &
 /lab/follow_console /tmp/a.log /tmp/b.log /tmp/c.log /tmp/d.log /tmp/e.log /tmp/f.log >"$consoles" &
 wait_until 90 "heartbeat of the guest" beat_reached "$consoles" 10
