@@ -109,10 +109,14 @@ GuestLog::Totals GuestLog::totals() const {
     return totals;
 }
 
-std::chrono::microseconds GuestLog::largest_gap() const {
+std::chrono::microseconds GuestLog::hand_over_gap() const {
+    constexpr int spanning = 2;
+    std::map<std::uint64_t, int> seen;
     std::chrono::microseconds largest{0};
     for (const auto& report : reports_) {
-        largest = std::max(largest, report.gap);
+        if (++seen[report.cpu] <= spanning) {
+            largest = std::max(largest, report.gap);
+        }
     }
     return largest;
 }

@@ -52,7 +52,9 @@ public:
         std::uint64_t least_sweeps = 0;
     };
     [[nodiscard]] Totals totals() const;
-    [[nodiscard]] std::chrono::microseconds largest_gap() const;
+    /// In the log of a destination: the largest gap in the first two reports of any vCPU. The first
+    /// may have been made before the hand-over and only written after it.
+    [[nodiscard]] std::chrono::microseconds hand_over_gap() const;
 
 private:
     void take(std::string_view line);

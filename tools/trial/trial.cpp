@@ -13,6 +13,8 @@
 
 #include <fmt/format.h>
 
+#include <sys/mman.h>
+
 namespace wherry::tools {
 
 namespace fs = std::filesystem;
@@ -52,6 +54,24 @@ private:
     explicit ScratchDirectory(fs::path path) : path_{std::move(path)} {}
     fs::path path_;
 };
+
+Status warm_up(formats::Bytes memory) {
+    if (memory.value() == 0) {
+        return {};
+    }
+    void* const touched = ::mmap(
+        nullptr,
+        memory.value(),
+        PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+        -1,
+        0);
+    if (touched == MAP_FAILED) {
+        return fail(formats::system_error(errno, "mmap of memory to warm up"));
+    }
+    ::munmap(touched, memory.value());
+    return {};
+}
 
 std::string text_of(const fs::path& file) {
     std::ostringstream text;
@@ -226,6 +246,9 @@ Result<TrialResult> Trial::run() {
         result.hypervisor = vm->hypervisor();
     }
     std::this_thread::sleep_for(options_.settle);
+    if (auto warmed = warm_up(options_.warmed_memory); !warmed) {
+        return fail(std::move(warmed).error());
+    }
     source->log.refresh();
     const auto before = source->log.totals();
     const auto reports_before = source->log.reports().size();
@@ -246,10 +269,11 @@ Result<TrialResult> Trial::run() {
     result.guest = destination->log.totals();
     result.dirty_rate =
         static_cast<double>(left.pages_dirtied - before.pages_dirtied) / took.count();
-    result.felt_blackout = destination->log.largest_gap();
+    result.felt_blackout = destination->log.hand_over_gap();
+    result.longest_gap = result.felt_blackout;
     const auto& reports = source->log.reports();
     for (auto at = reports_before; at < reports.size(); ++at) {
-        result.felt_blackout = std::max(result.felt_blackout, reports[at].gap);
+        result.longest_gap = std::max(result.longest_gap, reports[at].gap);
     }
     return result;
 }

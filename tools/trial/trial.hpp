@@ -25,6 +25,10 @@ struct TrialOptions {
     std::chrono::milliseconds downtime{100};
     /// How long the guest works before it is moved.
     std::chrono::milliseconds settle{1000};
+    /// Memory touched and given back just before the move. A host that is a virtual machine itself
+    /// may have given its free memory to its own host, and then waits for that at each first touch;
+    /// a measurement must not count such waits. 0: none.
+    formats::Bytes warmed_memory{0};
     /// For the guest to fill its memory, and for its first full sweep after the move.
     std::chrono::seconds patience{300};
 };
@@ -38,8 +42,10 @@ struct TrialResult {
     api::Job job;
     std::string hypervisor;
     GuestLog::Totals guest;
-    /// The largest gap the guest felt, by its own TSC, from the start of the migration on.
+    /// By the guest's own TSC: the gap in its work that the hand-over made, and the longest of all
+    /// from the start of the migration to the guest's first report at the destination.
     std::chrono::microseconds felt_blackout{0};
+    std::chrono::microseconds longest_gap{0};
     /// Pages a second it really dirtied while being moved.
     double dirty_rate = 0;
 };

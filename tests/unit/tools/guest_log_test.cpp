@@ -6,6 +6,7 @@
 #include <string>
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <unistd.h>
 
@@ -77,9 +78,25 @@ TEST_SUITE("tools.guest_log") {
         CHECK(log.totals().pages_checked == 300);
         CHECK(log.totals().errors == 5);
         CHECK(log.totals().least_sweeps == 2);
-        CHECK(log.largest_gap() == 1500us);
+        CHECK(log.hand_over_gap() == 1500us);
         file.append("\n");
         log.refresh();
         CHECK(log.reports().size() == 3);
+    }
+
+    TEST_CASE("only a vCPU's first two reports can span the hand-over") {
+        const TemporaryFile file;
+        GuestLog log{file.path()};
+        const auto report = [](int n, int cpu, int gap_us) {
+            return fmt::format(
+                "wherry-guest report n={} cpu={} t_us=1 pages=9 checked=5 sweeps=1 dirtied=3 "
+                "errors=0 gap_us={} max_gap_us=20 tsc_back=0\n",
+                n,
+                cpu,
+                gap_us);
+        };
+        file.append(report(1, 0, 10) + report(2, 0, 20) + report(3, 0, 99) + report(1, 1, 30));
+        log.refresh();
+        CHECK(log.hand_over_gap() == 30us);
     }
 }
