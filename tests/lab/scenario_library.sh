@@ -37,7 +37,7 @@ wait_until() {
     done
 }
 
-# Runs a command ahead of the scenario's own processes, which would take the only CPU from a guest.
+# Runs a command ahead of all others: the guest must not wait for the only CPU, nor who observes it.
 ahead_of_others() {
     sh -c 'renice -n -19 -p $$ >/dev/null; exec "$@"' sh "$@"
 }

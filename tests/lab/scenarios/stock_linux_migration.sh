@@ -33,7 +33,7 @@ wherry pki init /pki --host localhost,127.0.0.1 || fail "wherry pki init ended w
 started=$(now)
 ahead_of_others wherry run --name a --memory 256M --cpus 2 --kernel /guest/vmlinuz --initrd /guest/initrd --cmdline "$cmdline" \
     --serial file:/tmp/a.log >/tmp/a.out.log 2>&1 &
-/lab/follow_console /tmp/a.log /tmp/b.log /tmp/c.log /tmp/d.log /tmp/e.log /tmp/f.log >"$consoles" &
+ahead_of_others /lab/follow_console /tmp/a.log /tmp/b.log /tmp/c.log /tmp/d.log /tmp/e.log /tmp/f.log >"$consoles" &
 wait_until 90 "heartbeat of the guest" beat_reached "$consoles" 10
 say "guest up; wherry was started at $started"
 
