@@ -28,10 +28,10 @@ public:
     /// Error{connection_lost}.
     virtual Task<std::size_t> read_some(std::span<std::byte> into) = 0;
     /// Fills `into`. Any end before that is Error{connection_lost}.
-    virtual Task<void> read_exactly(std::span<std::byte> into) = 0;
+    virtual Task<void> read_exactly(std::span<std::byte> into);
     /// Done when all bytes are in the kernel's hands; says nothing about their arrival.
-    virtual Task<void> write_all(std::span<const std::byte> bytes) = 0;
     virtual Task<void> write_all(Gather parts) = 0;
+    Task<void> write_all(std::span<const std::byte> bytes);
 
     /// Says that nothing more follows and waits, for a bounded time, for the peer to say the same;
     /// bytes that still arrive are dropped. No read or write may be under way.

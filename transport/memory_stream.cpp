@@ -114,24 +114,6 @@ Task<std::size_t> MemoryStream::read_some(std::span<std::byte> into) {
     }
 }
 
-Task<void> MemoryStream::read_exactly(std::span<std::byte> into) {
-    while (!into.empty()) {
-        auto got = co_await read_some(into);
-        if (!got) {
-            co_return fail(std::move(got).error());
-        }
-        if (*got == 0) {
-            co_return lost(peer_);
-        }
-        into = into.subspan(*got);
-    }
-    co_return Status{};
-}
-
-Task<void> MemoryStream::write_all(std::span<const std::byte> bytes) {
-    co_return co_await write_part(bytes);
-}
-
 Task<void> MemoryStream::write_all(Gather parts) {
     for (const auto part : parts) {
         auto written = co_await write_part(part);

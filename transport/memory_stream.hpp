@@ -37,8 +37,7 @@ public:
     MemoryStream(
         Executor executor, std::string peer, std::shared_ptr<Pipe> in, std::shared_ptr<Pipe> out);
     Task<std::size_t> read_some(std::span<std::byte> into) override;
-    Task<void> read_exactly(std::span<std::byte> into) override;
-    Task<void> write_all(std::span<const std::byte> bytes) override;
+    using ByteStream::write_all;
     Task<void> write_all(Gather parts) override;
     Task<void> shut_down() override;
     void close() override;

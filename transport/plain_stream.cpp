@@ -35,8 +35,7 @@ public:
           address_{detail::peer_address(socket_)} {}
 
     Task<std::size_t> read_some(std::span<std::byte> into) override;
-    Task<void> read_exactly(std::span<std::byte> into) override;
-    Task<void> write_all(std::span<const std::byte> bytes) override;
+    using ByteStream::write_all;
     Task<void> write_all(Gather parts) override;
     Task<void> shut_down() override;
     void close() override;
@@ -126,27 +125,6 @@ Task<std::size_t> PlainStream::read_some(std::span<std::byte> into) {
             co_return fail(std::move(ready).error());
         }
     }
-}
-
-Task<void> PlainStream::read_exactly(std::span<std::byte> into) {
-    while (!into.empty()) {
-        auto got = co_await read_some(into);
-        if (!got) {
-            co_return fail(std::move(got).error());
-        }
-        if (*got == 0) {
-            co_return fail(
-                ErrorCode::connection_lost,
-                fmt::format("the stream from {} ended in the middle", address_));
-        }
-        into = into.subspan(*got);
-    }
-    co_return Status{};
-}
-
-Task<void> PlainStream::write_all(std::span<const std::byte> bytes) {
-    const std::array parts{bytes};
-    co_return co_await write_all(Gather{parts});
 }
 
 Task<void> PlainStream::write_all(Gather parts) {

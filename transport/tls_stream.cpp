@@ -46,8 +46,7 @@ public:
     Task<void> shake_hands();
 
     Task<std::size_t> read_some(std::span<std::byte> into) override;
-    Task<void> read_exactly(std::span<std::byte> into) override;
-    Task<void> write_all(std::span<const std::byte> bytes) override;
+    using ByteStream::write_all;
     Task<void> write_all(Gather parts) override;
     Task<void> shut_down() override;
     void close() override;
@@ -64,7 +63,6 @@ private:
     Task<void> drain();
     [[nodiscard]] Error failed(TlsStage stage) const;
     Error write_failed();
-    [[nodiscard]] Error ended_early() const;
 
     TlsContext context_;
     TlsStreamOptions options_;
@@ -85,12 +83,6 @@ private:
 Error TlsStream::failed(TlsStage stage) const {
     return detail::describe_failure(
         session_->failure(), session_->policy(), context_, address_, stage);
-}
-
-Error TlsStream::ended_early() const {
-    return {
-        ErrorCode::connection_lost,
-        "the stream from " + address_ + " ended in the middle of what was expected"};
 }
 
 // A peer that refuses us sends an alert and closes; our next write may meet the closed door before
@@ -224,25 +216,6 @@ Task<std::size_t> TlsStream::read_some(std::span<std::byte> into) {
         }
     }
     co_return fail(std::move(alive).error());
-}
-
-Task<void> TlsStream::read_exactly(std::span<std::byte> into) {
-    while (!into.empty()) {
-        auto got = co_await read_some(into);
-        if (!got) {
-            co_return fail(std::move(got).error());
-        }
-        if (*got == 0) {
-            co_return fail(ended_early());
-        }
-        into = into.subspan(*got);
-    }
-    co_return Status{};
-}
-
-Task<void> TlsStream::write_all(std::span<const std::byte> bytes) {
-    const std::array parts{bytes};
-    co_return co_await write_all(Gather{parts});
 }
 
 Task<void> TlsStream::write_all(Gather parts) {

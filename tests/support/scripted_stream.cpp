@@ -65,10 +65,6 @@ Task<void> ScriptedStream::read_exactly(std::span<std::byte> into) {
     co_return got;
 }
 
-Task<void> ScriptedStream::write_all(std::span<const std::byte> bytes) {
-    co_return co_await write_all(transport::Gather(&bytes, 1));
-}
-
 Task<void> ScriptedStream::write_all(transport::Gather parts) {
     auto next = co_await step();
     if (!next) {

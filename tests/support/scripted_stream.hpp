@@ -32,7 +32,7 @@ public:
 
     transport::Task<std::size_t> read_some(std::span<std::byte> into) override;
     transport::Task<void> read_exactly(std::span<std::byte> into) override;
-    transport::Task<void> write_all(std::span<const std::byte> bytes) override;
+    using ByteStream::write_all;
     transport::Task<void> write_all(transport::Gather parts) override;
     transport::Task<void> shut_down() override;
     void close() override;
