@@ -1,177 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// Measures whole migrations; JSON out. One subject so far: migrate.
-#include "tools/cli/output.hpp"
-#include "tools/json.hpp"
-#include "tools/quantities.hpp"
-#include "tools/trial/trial.hpp"
+// Measures; JSON out. What can be measured is in the files beside this one.
+#include "tools/benchmarks/benchmarks.hpp"
 
-#include <algorithm>
 #include <csignal>
-#include <string>
-#include <vector>
 
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
-
-namespace {
-
-using namespace wherry;
-using tools::ExitCode;
-
-struct Options {
-    std::string hypervisor = "auto";
-    std::string memory = "4G";
-    std::string hot = "64M";
-    std::string downtime = "100ms";
-    unsigned zero_percent = 50;
-    unsigned rate = 20'000;
-    unsigned runs = 5;
-    bool is_cold = false;
-};
-
-double median(std::vector<double> values) {
-    std::ranges::sort(values);
-    const auto middle = values.size() / 2;
-    return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-formats::Result<tools::TrialOptions> trial_from(const Options& options) {
-    const auto memory = tools::parse_size(options.memory);
-    const auto downtime = tools::parse_duration(options.downtime);
-    const auto guest = tools::find_test_guest();
-    if (!memory) {
-        return formats::fail(memory.error());
-    }
-    if (!downtime) {
-        return formats::fail(downtime.error());
-    }
-    if (!guest) {
-        return formats::fail(guest.error());
-    }
-    tools::TrialOptions trial;
-    trial.program = tools::own_program().parent_path() / "wherry";
-    trial.guest = *guest;
-    trial.hypervisor = options.hypervisor;
-    trial.memory = *memory;
-    trial.downtime = *downtime;
-    trial.warmed_memory = options.is_cold ? formats::Bytes{0} : *memory;
-    const unsigned rest = 100 - options.zero_percent;
-    // The guest checks itself slower than by default, to leave the processors to what is measured.
-    trial.guest_options = fmt::format(
-        "zero={} compressible={} random={} hot={} rate={} check=50000",
-        options.zero_percent,
-        rest / 2,
-        rest - rest / 2,
-        options.hot,
-        options.rate);
-    return trial;
-}
-
-/// One line of JSON for the run, and what the medians are taken of.
-struct Sample {
-    double total_ms, effective_rate, wire_rate, blackout_ms, felt_ms, longest_gap_ms, dirty_rate;
-};
-
-Sample sample_of(const tools::TrialResult& result) {
-    const auto& report = result.job.report();
-    return {
-        .total_ms = report.total_ms(),
-        .effective_rate = report.effective_rate(),
-        .wire_rate = report.wire_rate(),
-        .blackout_ms = report.blackout_ms(),
-        .felt_ms = static_cast<double>(result.felt_blackout.count()) / 1000,
-        .longest_gap_ms = static_cast<double>(result.longest_gap.count()) / 1000,
-        .dirty_rate = result.dirty_rate};
-}
-
-void print_sample(std::string_view label, const Sample& sample) {
-    fmt::print(
-        "{{\"run\":\"{}\",\"total_ms\":{:.1f},\"effective_GiB_per_s\":{:.3f},"
-        "\"wire_GiB_per_s\":{:.3f},\"blackout_ms\":{:.2f},\"guest_felt_blackout_ms\":{:.2f},"
-        "\"guest_longest_gap_ms\":{:.2f},\"dirty_pages_per_s\":{:.0f}}}\n",
-        label,
-        sample.total_ms,
-        sample.effective_rate / static_cast<double>(1U << 30U),
-        sample.wire_rate / static_cast<double>(1U << 30U),
-        sample.blackout_ms,
-        sample.felt_ms,
-        sample.longest_gap_ms,
-        sample.dirty_rate);
-    std::fflush(stdout);
-}
-
-void print_medians(const std::vector<Sample>& samples) {
-    const auto median_of = [&samples](double Sample::* field) {
-        std::vector<double> values;
-        for (const auto& sample : samples) {
-            values.push_back(sample.*field);
-        }
-        return median(std::move(values));
-    };
-    print_sample(
-        "median",
-        {.total_ms = median_of(&Sample::total_ms),
-         .effective_rate = median_of(&Sample::effective_rate),
-         .wire_rate = median_of(&Sample::wire_rate),
-         .blackout_ms = median_of(&Sample::blackout_ms),
-         .felt_ms = median_of(&Sample::felt_ms),
-         .longest_gap_ms = median_of(&Sample::longest_gap_ms),
-         .dirty_rate = median_of(&Sample::dirty_rate)});
-}
-
-ExitCode migrate(const Options& options) {
-    const auto trial = trial_from(options);
-    if (!trial) {
-        return tools::fail_with(trial.error());
-    }
-    const tools::TrialObserver silent{
-        .step = [](const std::string&) {},
-        .progress =
-            [](const wherry::api::Job&) {
-            }};
-    std::vector<Sample> samples;
-    for (unsigned run = 1; run <= options.runs; ++run) {
-        const auto result = tools::run_trial(*trial, silent);
-        if (!result) {
-            return tools::fail_with(result.error());
-        }
-        if (result->guest.errors != 0) {
-            return tools::fail_with(formats::Error{
-                formats::ErrorCode::corrupted,
-                fmt::format("the guest found {} errors", result->guest.errors)});
-        }
-        samples.push_back(sample_of(*result));
-        print_sample(fmt::format("{}", run), samples.back());
-    }
-    print_medians(samples);
-    return ExitCode::done;
-}
-
-} // namespace
 
 int main(int argc, char** argv) {
+    using wherry::tools::ExitCode;
     std::signal(SIGPIPE, SIG_IGN);
-    CLI::App app{"Benchmarks of whole migrations; one JSON object a line, the median last."};
+    CLI::App app{"Benchmarks; one JSON object a line, the median last."};
     app.require_subcommand(1);
-    Options options;
-    auto* command = app.add_subcommand("migrate", "Total time, rates, blackout felt by the guest");
-    command->add_option("--hypervisor", options.hypervisor, "auto, kvm or soft");
-    command->add_option("--memory", options.memory, "RAM of the guest (4G)");
-    command->add_option("--zero", options.zero_percent, "Percent of it that is zero pages (50)")
-        ->check(CLI::Range(0, 100));
-    command->add_option("--hot", options.hot, "Size of the hot set (64M)");
-    command->add_option("--rate", options.rate, "Pages a second dirtied in the hot set (20000)");
-    command->add_option("--downtime", options.downtime, "The blackout aimed at (100ms)");
-    command->add_option("--runs", options.runs, "How often (5)")->check(CLI::Range(1, 1000));
-    command->add_flag(
-        "--cold",
-        options.is_cold,
-        "Do not touch as much host memory first: counts what a virtual host's own host takes for "
-        "it");
+    auto outcome = ExitCode::done;
+    wherry::tools::add_migration(app, outcome);
+    wherry::tools::add_dirty_scan(app, outcome);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::usage);
     }
-    return static_cast<int>(migrate(options));
+    return static_cast<int>(outcome);
 }

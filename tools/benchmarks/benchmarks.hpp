@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "tools/cli/output.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace wherry::tools {
+
+/// Each adds one subcommand, which measures, prints one JSON object a line, the median last, and
+/// leaves in `outcome` how it ended. `outcome` outlives the parsing.
+void add_migration(CLI::App& app, ExitCode& outcome);
+void add_dirty_scan(CLI::App& app, ExitCode& outcome);
+
+/// `values` is not empty.
+inline double median(std::vector<double> values) {
+    std::ranges::sort(values);
+    const auto middle = values.size() / 2;
+    return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+} // namespace wherry::tools
