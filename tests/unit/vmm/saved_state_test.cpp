@@ -12,7 +12,6 @@
 #include <fstream>
 #include <functional>
 #include <random>
-#include <source_location>
 #include <string>
 #include <string_view>
 
@@ -197,8 +196,7 @@ std::string refusal_after(const std::function<void(proto::VcpuState&)>& change) 
 }
 
 std::vector<std::byte> golden_file(std::string_view name) {
-    const std::filesystem::path here{std::source_location::current().file_name()};
-    std::ifstream file{here.parent_path() / "../../golden" / name};
+    std::ifstream file{std::filesystem::path{WHERRY_GOLDEN_FILES} / name};
     REQUIRE(file.is_open());
     std::vector<std::byte> bytes;
     for (std::string line; std::getline(file, line);) {
