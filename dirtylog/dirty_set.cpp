@@ -21,9 +21,7 @@ std::optional<PageRange> overlap(PageRange a, PageRange b) {
     if (end <= first) {
         return std::nullopt;
     }
-    const auto both = PageRange::make(first, end - first);
-    invariant(both.has_value(), "the overlap of two runs is a run");
-    return *both;
+    return a.part(first - a.first(), end - a.first());
 }
 
 } // namespace

@@ -162,9 +162,7 @@ std::optional<PageRange> PageBitmap::next_run(Gfn from, PageCount longest) const
     }
     const std::uint64_t most = longest.value() < size - begin ? begin + longest.value() : size;
     const std::uint64_t end = find(words_, begin, most, all_ones);
-    const auto run = PageRange::make(pages_.first() + PageCount{begin}, PageCount{end - begin});
-    invariant(run.has_value(), "a run of a bitmap is inside its range");
-    return *run;
+    return pages_.part(PageCount{begin}, PageCount{end});
 }
 
 } // namespace wherry::dirtylog

@@ -22,6 +22,13 @@ public:
     [[nodiscard]] constexpr bool contains(PageRange other) const noexcept {
         return other.first_ >= first_ && other.end() <= end();
     }
+    /// Its frames [from, end), counted from the first; from < end <= count().
+    [[nodiscard]] constexpr PageRange part(PageCount from, PageCount end) const {
+        if (from >= end || end > count_) {
+            invariant(false, "a part of a run of pages lies inside it and is not empty");
+        }
+        return PageRange{first_ + from, end - from};
+    }
     friend constexpr bool operator==(PageRange, PageRange) noexcept = default;
 
 private:

@@ -13,8 +13,8 @@
 namespace wherry::formats {
 
 // The payload of a page batch: header, table of runs, then the bytes of the runs in table order.
-// Raw bytes are the pages as they are, so that a receiver can read them straight into guest
-// memory. The bytes are specified in WIRE.md.
+// Raw bytes are the pages as they are, so that a receiver places a run with one write. The bytes
+// are specified in WIRE.md.
 
 enum class PageEncoding : std::uint8_t {
     zero = 0, ///< all pages of the run are zero; no bytes

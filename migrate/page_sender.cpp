@@ -20,11 +20,6 @@ constexpr PageCount chunk_pages{64};
 /// Looked at for one batch at most, so that a desert of zero pages still shows progress.
 constexpr PageCount scan_limit{8192};
 
-PageRange part_of(PageRange range, std::uint64_t first, std::uint64_t end) {
-    // Inside a range that exists, so it exists too.
-    return *PageRange::make(range.first() + PageCount{first}, PageCount{end - first});
-}
-
 } // namespace
 
 PageSender::PageSender(
@@ -60,7 +55,7 @@ PageCount PageSender::add(Batch& batch, PageRange pages, Kind kind, std::size_t 
     if (kind == Kind::zero) {
         const PageCount taken = batch.builder.add_zero(pages);
         if (taken.value() > 0) {
-            told_raw_.unmark(part_of(pages, 0, taken.value()));
+            told_raw_.unmark(pages.part(PageCount{0}, taken));
         }
         return taken;
     }
@@ -71,7 +66,7 @@ PageCount PageSender::add(Batch& batch, PageRange pages, Kind kind, std::size_t 
             std::memmove(batch.raw.data() + batch.used, batch.raw.data() + copied_at, size);
         }
         batch.used += size;
-        told_raw_.mark(part_of(pages, 0, taken.value()));
+        told_raw_.mark(pages.part(PageCount{0}, taken));
     }
     return taken;
 }
@@ -106,7 +101,7 @@ formats::Status PageSender::fill_from(Batch& batch, PageRange chunk) {
         // Compaction only ever moves pages down, below those not yet looked at.
         const PageCount taken =
             add(batch,
-                part_of(chunk, begin, end),
+                chunk.part(PageCount{begin}, PageCount{end}),
                 kind,
                 base + static_cast<std::size_t>(begin) * formats::page_size);
         cursor_ = chunk.first() + PageCount{begin} + taken;

@@ -30,4 +30,11 @@ TEST_SUITE("formats.page_range") {
         CHECK_FALSE(run.contains(PageRange::make(Gfn{14}, PageCount{2}).value()));
     }
 
+    TEST_CASE("a part of a run is counted from its first frame") {
+        const PageRange run = PageRange::make(Gfn{10}, PageCount{5}).value();
+        CHECK(run.part(PageCount{0}, PageCount{5}) == run);
+        CHECK(
+            run.part(PageCount{1}, PageCount{3}) == PageRange::make(Gfn{11}, PageCount{2}).value());
+    }
+
 } // TEST_SUITE
