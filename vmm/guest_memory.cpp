@@ -4,6 +4,7 @@
 #include "vmm/racing_copy.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <mutex>
 #include <optional>
@@ -267,6 +268,31 @@ Status GuestMemory::write(Gpa at, std::span<const std::byte> from) {
     }
     return {};
 }
+
+template <std::unsigned_integral T>
+Result<bool> GuestMemory::compare_exchange(Gpa at, T expected, T desired) {
+    const auto place = find_whole(regions_, at, Bytes{sizeof(T)});
+    if (!place) {
+        return fail(place.error());
+    }
+    if (at.value() % sizeof(T) != 0) {
+        return fail(
+            ErrorCode::invalid_argument,
+            fmt::format("guest address {:#x} is not a multiple of {}", at.value(), sizeof(T)));
+    }
+    const std::shared_lock held{observation_->lock};
+    const bool was_there =
+        std::atomic_ref{*reinterpret_cast<T*>(place->host)}.compare_exchange_strong(
+            expected, desired);
+    if (was_there && observation_->observer != nullptr) {
+        observation_->observer->wrote(pages_between(formats::gfn_of(at), PageCount{1}));
+    }
+    return was_there;
+}
+template Result<bool> GuestMemory::compare_exchange(Gpa, std::uint8_t, std::uint8_t);
+template Result<bool> GuestMemory::compare_exchange(Gpa, std::uint16_t, std::uint16_t);
+template Result<bool> GuestMemory::compare_exchange(Gpa, std::uint32_t, std::uint32_t);
+template Result<bool> GuestMemory::compare_exchange(Gpa, std::uint64_t, std::uint64_t);
 
 Status GuestMemory::copy_pages(PageRange range, std::span<std::byte> into) const {
     if (into.size() != formats::bytes_of(range.count()).value()) {

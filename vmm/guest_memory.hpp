@@ -7,6 +7,7 @@
 #include "vmm/unique_fd.hpp"
 
 #include <atomic>
+#include <concepts>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -57,6 +58,11 @@ public:
     formats::Status read(formats::Gpa at, std::span<std::byte> into) const;
     /// As `read`; announces the pages to the observer.
     formats::Status write(formats::Gpa at, std::span<const std::byte> from);
+    /// Replaces `expected` by `desired` in one step as the vCPUs see it: whether it was there. For
+    /// page table entries and locked instructions. Fails as `read`, and where `at` is not a
+    /// multiple of the size (1, 2, 4 or 8 bytes); announces the page where it wrote.
+    template <std::unsigned_integral T>
+    formats::Result<bool> compare_exchange(formats::Gpa at, T expected, T desired);
 
     /// Copies whole pages out for sending: `into` holds exactly range.count() pages. Look only at
     /// the copy: the guest may write meanwhile, and the dirty log then says so.

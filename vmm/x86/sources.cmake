@@ -1,0 +1,16 @@
+set(vmm_x86_headers
+  x86/cpu_state.hpp
+  x86/emulator.hpp
+  x86/page_walk.hpp)
+set(vmm_x86_sources
+  x86/arithmetic.cpp
+  x86/cpu_state.cpp
+  x86/decoder.cpp
+  x86/emulator.cpp
+  x86/execution.cpp
+  x86/instruction_set.cpp
+  x86/linear_memory.cpp
+  x86/page_walk.cpp
+  x86/register_file.cpp
+  x86/segmentation.cpp
+  x86/string_instructions.cpp)
