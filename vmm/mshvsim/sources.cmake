@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# Also compiled into libmshvsim.so, which links no shared library of the project.
+set(mshvsim_headers
+  simulator.hpp
+  device.hpp)
+set(mshvsim_sources
+  access_log.cpp
+  cpu_shadow.cpp
+  cpuid_results.cpp
+  device.cpp
+  doorbells.cpp
+  features.cpp
+  host_pages.cpp
+  hypercalls.cpp
+  instruction.cpp
+  instruction_undo.cpp
+  intercepts.cpp
+  interrupts.cpp
+  kvm_engine.cpp
+  kvm_run.cpp
+  kvm_settle.cpp
+  kvm_vcpu.cpp
+  memory_map.cpp
+  page_walk.cpp
+  partition.cpp
+  properties.cpp
+  root_hypercall.cpp
+  run_gate.cpp
+  trace.cpp
+  trace_describe.cpp
+  trace_names.cpp
+  user_memory.cpp
+  vp.cpp
+  vp_registers.cpp
+  vp_run.cpp
+  vp_special_registers.cpp
+  vp_state.cpp
+  xsave_form.cpp)

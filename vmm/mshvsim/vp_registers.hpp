@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "vmm/mshv/abi/register_page.hpp"
+#include "vmm/mshv/abi/registers.hpp"
+#include "vmm/mshvsim/cpu_shadow.hpp"
+#include "vmm/mshvsim/hypervisor.hpp"
+
+#include <map>
+#include <optional>
+
+namespace wherry::vmm::mshvsim {
+
+/// The registers of one VP by their hypercall names. Whoever calls has the VP's RunGate.
+class VpRegisters {
+public:
+    VpRegisters(Hypervisor& hypervisor, EngineVcpu& vcpu, std::uint32_t index);
+
+    using Value = mshv::abi::RegisterValue;
+    /// Nothing: no such register.
+    std::optional<Value> get(std::uint32_t name);
+    /// Status of the hypervisor.
+    std::uint16_t set(std::uint32_t name, const Value& value);
+
+    CpuShadow& shadow() noexcept { return shadow_; }
+    /// The pages that go with SIMP and SIEFP (VP states 2 and 3), and synthetic timers' state.
+    bool explicit_suspend = true;
+    bool intercept_suspend = false;
+
+    void fill(mshv::abi::RegisterPage& page);
+    /// Takes over what the VMM marked as dirty, and clears the marks.
+    void consume(mshv::abi::RegisterPage& page);
+
+private:
+    std::optional<Value> get_cpu(std::uint32_t name);
+    std::optional<Value> get_event(std::uint32_t name);
+    std::optional<Value> get_floating(std::uint32_t name);
+    std::optional<Value> get_synthetic(std::uint32_t name);
+    std::optional<std::uint16_t> set_cpu(std::uint32_t name, const Value& value);
+    std::optional<std::uint16_t> set_control(std::uint32_t name, const Value& value);
+    std::optional<std::uint16_t> set_event(std::uint32_t name, const Value& value);
+    std::optional<std::uint16_t> set_floating(std::uint32_t name, const Value& value);
+    std::optional<std::uint16_t> set_synthetic(std::uint32_t name, const Value& value);
+    std::optional<std::uint16_t> set_msr(std::uint32_t name, std::uint64_t value);
+
+    Hypervisor& hypervisor_;
+    EngineVcpu& vcpu_;
+    std::uint32_t index_;
+    CpuShadow shadow_;
+    std::map<std::uint32_t, std::uint64_t> stored_;
+};
+
+/// The MSR that a register stands for in the guest.
+std::optional<std::uint32_t> msr_of_register(std::uint32_t name);
+
+mshv::abi::SegmentValue segment_value(const Segment& from);
+/// Names PENDING_INTERRUPTION and INTERRUPT_STATE.
+std::uint64_t pending_interruption_of(const PendingEvents& events);
+std::uint64_t interrupt_state_of(const PendingEvents& events);
+
+} // namespace wherry::vmm::mshvsim
