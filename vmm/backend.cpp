@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/kvm/partition.hpp"
+#include "vmm/mshv/kernel_syscalls.hpp"
+#include "vmm/mshv/partition.hpp"
+#include "vmm/mshvsim/simulator.hpp"
 #include "vmm/partition.hpp"
 #include "vmm/soft_module.hpp"
 
+#include <algorithm>
+#include <array>
+#include <string>
 #include <utility>
 
 #include <fmt/format.h>
@@ -15,53 +21,75 @@ using formats::Result;
 
 namespace {
 
-Result<BackendCapabilities> probe_soft() {
-    const auto partition = open_soft_partition({});
-    if (!partition) {
-        return fail(partition.error());
+struct NamedChoice {
+    std::string_view name;
+    HypervisorChoice choice;
+};
+constexpr auto names = std::to_array<NamedChoice>({
+    {"auto", HypervisorChoice::automatic},
+    {"mshv", HypervisorChoice::mshv},
+    {"mshvsim", HypervisorChoice::mshvsim_7_2},
+    {"mshvsim:6.18", HypervisorChoice::mshvsim_6_18},
+    {"mshvsim:7.2", HypervisorChoice::mshvsim_7_2},
+    {"mshvsim:7.3", HypervisorChoice::mshvsim_7_3},
+    {"kvm", HypervisorChoice::kvm},
+    {"soft", HypervisorChoice::soft},
+});
+
+Result<std::unique_ptr<Partition>>
+open_simulated(mshvsim::Personality personality, const PartitionOptions& options) {
+    auto simulator = mshvsim::open_simulator({.personality = personality});
+    if (!simulator) {
+        return fail(std::move(simulator.error()));
     }
-    return (*partition)->capabilities();
+    return mshv::MshvPartition::open(std::move(*simulator), "mshvsim", options);
 }
 
-/// The first that works of kvm and soft. What keeps kvm from it stays in the error.
-template <typename Open>
-auto first_of(Open open) -> decltype(open(HypervisorChoice::kvm)) {
-    auto kvm = open(HypervisorChoice::kvm);
-    if (kvm) {
-        return kvm;
+/// The first that works of those that are hypervisors. What keeps the others from it stays in the
+/// error.
+Result<std::unique_ptr<Partition>> open_first(const PartitionOptions& options) {
+    std::string reasons;
+    for (const auto& [choice, name] :
+         {std::pair{HypervisorChoice::mshv, "mshv"},
+          {HypervisorChoice::kvm, "kvm"},
+          {HypervisorChoice::soft, "soft"}}) {
+        auto partition = open_partition(choice, options);
+        if (partition) {
+            return partition;
+        }
+        reasons +=
+            fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", name, partition.error().text());
     }
-    auto soft = open(HypervisorChoice::soft);
-    if (soft) {
-        return soft;
-    }
-    return fail(
-        ErrorCode::unsupported,
-        fmt::format(
-            "no hypervisor works here: kvm: {}; soft: {}",
-            kvm.error().text(),
-            soft.error().text()));
+    return fail(ErrorCode::unsupported, fmt::format("no hypervisor works here: {}", reasons));
 }
 
 } // namespace
 
+std::string_view hypervisor_names() noexcept {
+    return "mshv, kvm, soft or mshvsim[:6.18|:7.2|:7.3]";
+}
+
 Result<HypervisorChoice> hypervisor_from(std::string_view name) {
-    if (name == "auto") {
-        return HypervisorChoice::automatic;
-    }
-    if (name == "kvm") {
-        return HypervisorChoice::kvm;
-    }
-    if (name == "soft") {
-        return HypervisorChoice::soft;
+    const auto found = std::ranges::find(names, name, &NamedChoice::name);
+    if (found != names.end()) {
+        return found->choice;
     }
     return fail(
         ErrorCode::invalid_argument,
-        fmt::format("there is no hypervisor '{}'; choose auto, kvm or soft", name));
+        fmt::format("there is no hypervisor '{}'; choose auto, {}", name, hypervisor_names()));
 }
 
 Result<std::unique_ptr<Partition>>
 open_partition(HypervisorChoice choice, const PartitionOptions& options) {
     switch (choice) {
+    case HypervisorChoice::mshv:
+        return mshv::MshvPartition::open(mshv::kernel_syscalls(), "mshv", options);
+    case HypervisorChoice::mshvsim_6_18:
+        return open_simulated(mshvsim::Personality::v6_18, options);
+    case HypervisorChoice::mshvsim_7_2:
+        return open_simulated(mshvsim::Personality::v7_2, options);
+    case HypervisorChoice::mshvsim_7_3:
+        return open_simulated(mshvsim::Personality::v7_3, options);
     case HypervisorChoice::kvm:
         return kvm::KvmPartition::open(options);
     case HypervisorChoice::soft:
@@ -69,19 +97,18 @@ open_partition(HypervisorChoice choice, const PartitionOptions& options) {
     case HypervisorChoice::automatic:
         break;
     }
-    return first_of([&options](HypervisorChoice one) { return open_partition(one, options); });
+    return open_first(options);
 }
 
 Result<BackendCapabilities> probe(HypervisorChoice choice) {
-    switch (choice) {
-    case HypervisorChoice::kvm:
-        return kvm::probe_kvm();
-    case HypervisorChoice::soft:
-        return probe_soft();
-    case HypervisorChoice::automatic:
-        break;
+    if (choice == HypervisorChoice::kvm) {
+        return kvm::probe_kvm(); // needs no partition
     }
-    return first_of([](HypervisorChoice one) { return probe(one); });
+    const auto partition = open_partition(choice, {});
+    if (!partition) {
+        return fail(partition.error());
+    }
+    return (*partition)->capabilities();
 }
 
 } // namespace wherry::vmm

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <string_view>
 #include <vector>
 
@@ -90,16 +91,41 @@ void compare_vendor(Cpuid wanted, Cpuid host, Reasons& reasons) {
     }
 }
 
-/// What talks to the hypervisor itself exists only under the same kind.
-void compare_hypervisor(Cpuid wanted, Cpuid host, Reasons& reasons) {
-    const auto guest = find_cpuid(wanted, 0x40000000);
-    if (!guest) {
+constexpr std::string_view hyperv_signature = "Microsoft Hv";
+
+std::string signature_of(Cpuid cpuid) {
+    const auto leaf = find_cpuid(cpuid, 0x40000000);
+    return leaf ? text_of(leaf->ebx, leaf->ecx, leaf->edx) : std::string{"none"};
+}
+
+/// Leaf 0x40000001 has features of KVM, but Hyper-V's signature on Hyper-V.
+bool means_features(const FeatureWord& word, Cpuid guest) {
+    return (word.leaf & 0xf0000000U) != 0x40000000U || signature_of(guest) != hyperv_signature;
+}
+
+/// Partition privileges and features (Hypervisor Top Level Functional Specification, 2.4.4).
+void compare_hyperv(Cpuid wanted, Cpuid host, Reasons& reasons) {
+    if (signature_of(wanted) != hyperv_signature || signature_of(host) != hyperv_signature) {
         return;
     }
-    const auto here = find_cpuid(host, 0x40000000);
-    const auto guest_signature = text_of(guest->ebx, guest->ecx, guest->edx);
-    const auto host_signature =
-        here ? text_of(here->ebx, here->ecx, here->edx) : std::string{"none"};
+    for (const auto reg : {CpuidRegister::eax, CpuidRegister::ebx, CpuidRegister::edx}) {
+        const FeatureWord word{0x40000003, 0, reg};
+        if (const auto lacking = word_of(wanted, word) & ~word_of(host, word); lacking != 0) {
+            reasons.push_back(fmt::format(
+                "the guest sees Hyper-V features that this host lacks: {}, and {} more",
+                feature_name(word, static_cast<unsigned>(std::countr_zero(lacking))),
+                std::popcount(lacking) - 1));
+        }
+    }
+}
+
+/// What talks to the hypervisor itself exists only under the same kind.
+void compare_hypervisor(Cpuid wanted, Cpuid host, Reasons& reasons) {
+    if (!find_cpuid(wanted, 0x40000000)) {
+        return;
+    }
+    const auto guest_signature = signature_of(wanted);
+    const auto host_signature = signature_of(host);
     if (guest_signature != host_signature) {
         reasons.push_back(fmt::format(
             "the guest sees the hypervisor {}, this is {}", guest_signature, host_signature));
@@ -110,6 +136,9 @@ void compare_hypervisor(Cpuid wanted, Cpuid host, Reasons& reasons) {
 void compare_features(Cpuid wanted, Cpuid host, Reasons& reasons) {
     std::string lacks;
     for (const auto& word : feature_words()) {
+        if (!means_features(word, wanted)) {
+            continue;
+        }
         const auto lacking = word_of(wanted, word) & ~word_of(host, word) & comparable_bits(word);
         for (unsigned bit = 0; bit < 32; ++bit) {
             if (((lacking >> bit) & 1U) != 0) {
@@ -213,6 +242,7 @@ missing_cpu_features(std::span<const CpuidEntry> wanted, const BackendCapabiliti
     Reasons reasons;
     compare_vendor(wanted, host.cpuid, reasons);
     compare_hypervisor(wanted, host.cpuid, reasons);
+    compare_hyperv(wanted, host.cpuid, reasons);
     compare_features(wanted, host.cpuid, reasons);
     compare_addresses(wanted, host.cpuid, reasons);
     compare_components(wanted, host.cpuid, reasons);

@@ -23,7 +23,8 @@ Result<std::unique_ptr<Machine>> Machine::create(MachineConfig config, const Mac
             fmt::format(
                 "{} vCPUs: a machine has 1 to {}", config.vcpus, platform_layout::max_vcpus));
     }
-    auto partition = open_partition(host.hypervisor, {.vcpus = config.vcpus});
+    auto partition =
+        open_partition(host.hypervisor, {.vcpus = config.vcpus, .cpuid = config.cpuid});
     if (!partition) {
         return fail(std::move(partition.error()));
     }

@@ -11,13 +11,14 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace wherry::vmm {
 
 /// What a hypervisor backend can do on this host.
 struct BackendCapabilities {
-    std::string name; ///< "kvm", "soft"
+    std::string name; ///< "mshv", "mshvsim", "kvm", "soft"
     std::uint32_t max_vcpus = 1;
     bool has_interrupt_controller = false; ///< LAPICs, hence interrupts and MSI
     /// The hypervisor logs dirty pages. Where not, the userfaultfd tracker serves.
@@ -125,17 +126,31 @@ public:
     virtual formats::Status restore_clock(const PartitionClock& clock) = 0;
 };
 
-/// "auto", "kvm", "soft".
-enum class HypervisorChoice : std::uint8_t { automatic, kvm, soft };
+/// mshvsim_*: the simulator of /dev/mshv (vmm/mshvsim), as the kernel of that version has it.
+enum class HypervisorChoice : std::uint8_t {
+    automatic,
+    mshv,
+    mshvsim_6_18,
+    mshvsim_7_2,
+    mshvsim_7_3,
+    kvm,
+    soft,
+};
+/// "auto", "mshv", "mshvsim" (7.2), "mshvsim:6.18", "mshvsim:7.2", "mshvsim:7.3", "kvm", "soft".
 formats::Result<HypervisorChoice> hypervisor_from(std::string_view name);
+/// All but "auto", for help texts: "mshv, kvm, soft or mshvsim[:6.18|:7.2|:7.3]".
+std::string_view hypervisor_names() noexcept;
 
 /// What the partition must be before its memory and vCPUs exist.
 struct PartitionOptions {
     std::uint32_t vcpus = 1;
+    /// What the guest will see; empty: what the backend offers. A backend that must know it early
+    /// hides what is not in it. Looked at during the call only.
+    std::span<const CpuidEntry> cpuid{};
 };
 
-/// Opens the chosen backend. `automatic` takes the first that works of kvm, soft; the error names
-/// each one and why not.
+/// Opens the chosen backend. `automatic` takes the first that works of mshv, kvm, soft; the error
+/// names each one and why not. The simulator is never taken unasked.
 formats::Result<std::unique_ptr<Partition>>
 open_partition(HypervisorChoice choice, const PartitionOptions& options);
 /// What a partition of that choice would report, without making a guest.

@@ -265,6 +265,73 @@ void read_blobs(const proto::VcpuState& message, VcpuState& state, Reader& reade
     std::ranges::copy(bytes, lapic.begin());
 }
 
+using PH = proto::HyperVState;
+constexpr std::array<Field64<HyperVState, PH>, 10> hyperv_registers{{
+    {&HyperVState::scontrol, &PH::scontrol, &PH::set_scontrol},
+    {&HyperVState::siefp, &PH::siefp, &PH::set_siefp},
+    {&HyperVState::simp, &PH::simp, &PH::set_simp},
+    {&HyperVState::vp_assist_page, &PH::vp_assist_page, &PH::set_vp_assist_page},
+    {&HyperVState::guest_os_id, &PH::guest_os_id, &PH::set_guest_os_id},
+    {&HyperVState::hypercall, &PH::hypercall, &PH::set_hypercall},
+    {&HyperVState::reference_tsc, &PH::reference_tsc, &PH::set_reference_tsc},
+    {&HyperVState::pending_interruption, &PH::pending_interruption, &PH::set_pending_interruption},
+    {&HyperVState::internal_activity, &PH::internal_activity, &PH::set_internal_activity},
+    {&HyperVState::interrupt_vectors, &PH::interrupt_vectors, &PH::set_interrupt_vectors},
+}};
+
+struct HyperVBytes {
+    std::string_view name;
+    std::vector<std::byte> HyperVState::* value;
+    const std::string& (PH::*get)() const;
+    std::string* (PH::*mutate)();
+    std::size_t size; ///< or empty
+};
+constexpr std::array<HyperVBytes, 4> hyperv_bytes{{
+    {"hyperv.lapic", &HyperVState::lapic, &PH::lapic, &PH::mutable_lapic, 176},
+    {"hyperv.message_page",
+     &HyperVState::message_page,
+     &PH::message_page,
+     &PH::mutable_message_page,
+     4096},
+    {"hyperv.event_page", &HyperVState::event_page, &PH::event_page, &PH::mutable_event_page, 4096},
+    {"hyperv.timers", &HyperVState::timers, &PH::timers, &PH::mutable_timers, 200},
+}};
+
+void write_hyperv(const HyperVState& state, PH& into) {
+    for (const auto& field : hyperv_registers) {
+        (into.*field.set)(state.*field.value);
+    }
+    for (const auto& part : hyperv_bytes) {
+        const auto& bytes = state.*part.value;
+        (into.*part.mutate)()->assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    }
+    into.mutable_sint()->Add(state.sint.begin(), state.sint.end());
+    into.set_pending_event1_low(state.pending_event1[0]);
+    into.set_pending_event1_high(state.pending_event1[1]);
+}
+
+HyperVState read_hyperv(const PH& message, Reader& reader) {
+    HyperVState state;
+    for (const auto& field : hyperv_registers) {
+        state.*field.value = (message.*field.get)();
+    }
+    for (const auto& part : hyperv_bytes) {
+        const auto bytes = std::as_bytes(std::span{(message.*part.get)()});
+        if (!bytes.empty() && bytes.size() != part.size) {
+            reader.refuse(part.name, fmt::format("has {} bytes, not {}", bytes.size(), part.size));
+            return state;
+        }
+        (state.*part.value).assign(bytes.begin(), bytes.end());
+    }
+    if (message.sint_size() != static_cast<int>(state.sint.size())) {
+        reader.refuse("hyperv.sint", fmt::format("has {} registers, not 16", message.sint_size()));
+        return state;
+    }
+    std::ranges::copy(message.sint(), state.sint.begin());
+    state.pending_event1 = {message.pending_event1_low(), message.pending_event1_high()};
+    return state;
+}
+
 RunState read_run_state(std::uint32_t number, Reader& reader) {
     if (number > static_cast<std::uint32_t>(RunState::sipi_received)) {
         reader.refuse("run_state", fmt::format("has the unknown value {}", number));
@@ -297,6 +364,9 @@ void to_proto(const VcpuState& state, proto::VcpuState& into) {
     into.set_run_state(static_cast<std::uint32_t>(state.run_state));
     into.set_tsc(state.tsc);
     into.set_tsc_frequency_khz(state.tsc_frequency_khz);
+    if (state.hyperv) {
+        write_hyperv(*state.hyperv, *into.mutable_hyperv());
+    }
 }
 
 formats::Result<VcpuState> from_proto(const proto::VcpuState& message) {
@@ -322,6 +392,9 @@ formats::Result<VcpuState> from_proto(const proto::VcpuState& message) {
     state.run_state = read_run_state(message.run_state(), reader);
     state.tsc = message.tsc();
     state.tsc_frequency_khz = message.tsc_frequency_khz();
+    if (message.has_hyperv()) {
+        state.hyperv = read_hyperv(message.hyperv(), reader);
+    }
     if (!reader.is_good()) {
         return formats::fail(
             std::move(reader).error().during(fmt::format("state of vcpu {}", message.index())));

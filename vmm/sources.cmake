@@ -25,6 +25,7 @@ set(vmm_sources
   guest_clock.cpp
   guest_memory.cpp
   io_bus.cpp
+  kick.cpp
   machine.cpp
   pc_machine.cpp
   pc_machine_state.cpp
@@ -34,4 +35,5 @@ set(vmm_sources
   saved_vcpu.cpp
   soft_module.cpp
   state_comparison.cpp
+  vcpu_state.cpp
   vcpu_thread.cpp)

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "formats/result.hpp"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 namespace wherry::vmm {
@@ -94,6 +97,29 @@ enum class RunState : std::uint8_t {
     sipi_received = 4,
 };
 
+/// What a vCPU of the Microsoft hypervisor has beyond the architecture: its APIC as the hypervisor
+/// keeps it, and the synthetic registers that its guest uses (Hypervisor Top Level Functional
+/// Specification). Values are the hypervisor's own; zero and empty is what a guest starts with.
+struct HyperVState {
+    /// 176 bytes: has more than the registers of `VcpuState::lapic`, which says the rest.
+    std::vector<std::byte> lapic;
+    std::array<std::uint64_t, 16> sint{}; ///< SINT0...; all zero without a SynIC
+    std::uint64_t scontrol = 0, siefp = 0, simp = 0;
+    /// Contents of the pages that SIMP and SIEFP lay over guest memory: a page, or empty.
+    std::vector<std::byte> message_page, event_page;
+    /// Four synthetic timers, 200 bytes; empty where the guest has none.
+    std::vector<std::byte> timers;
+    std::uint64_t vp_assist_page = 0;
+    /// Of the partition; with vCPU 0.
+    std::uint64_t guest_os_id = 0, hypercall = 0, reference_tsc = 0;
+    /// Registers of what is on its way, where PendingEvents and RunState say less.
+    std::uint64_t pending_interruption = 0, internal_activity = 0;
+    std::array<std::uint64_t, 2> pending_event1{};
+    /// Asserted and not yet taken up by the APIC: count in 7:0, then that many vectors.
+    std::uint64_t interrupt_vectors = 0;
+    friend bool operator==(const HyperVState&, const HyperVState&) = default;
+};
+
 struct VcpuState {
     std::uint32_t index = 0;
     Registers registers;
@@ -114,8 +140,15 @@ struct VcpuState {
     std::uint64_t tsc = 0;
     /// In kHz; 0 where the backend cannot tell.
     std::uint64_t tsc_frequency_khz = 0;
+    /// Absent on other hypervisors.
+    std::optional<HyperVState> hyperv;
     friend bool operator==(const VcpuState&, const VcpuState&) = default;
 };
+
+/// `incompatible`, naming it, where the vCPU has what only the Microsoft hypervisor can hold: for
+/// all other backends (`backend`, for the text). That a guest could have such state its CPUID
+/// tells, which is how a plan is refused long before.
+formats::Status refuse_beyond(const VcpuState& state, std::string_view backend);
 
 /// One CPUID leaf as the guest sees it.
 struct CpuidEntry {

@@ -118,7 +118,8 @@ void add_demo(CLI::App& app, Action& action) {
         "demo",
         "Move a busy test guest between two processes of this host and check it.\n"
         "Example: wherry demo --hypervisor soft");
-    command->add_option("--hypervisor", options->hypervisor, "auto, kvm or soft");
+    command->add_option(
+        "--hypervisor", options->hypervisor, "auto, " + std::string{vmm::hypervisor_names()});
     command->add_option("--memory", options->memory, "RAM of the guest (1G; 256M on soft)");
     command->add_option("--guest", options->guest, "The test guest's ELF")
         ->check(CLI::ExistingFile);

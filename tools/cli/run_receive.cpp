@@ -83,7 +83,8 @@ void add_host_options(CLI::App& command, Options& options) {
     command.add_option("--name", options.name, "The VM's name on this host")->required();
     command.add_option(
         "--serial", options.serial, "Where its serial output goes: stdout, file:PATH, none");
-    command.add_option("--hypervisor", options.hypervisor, "auto, kvm or soft");
+    command.add_option(
+        "--hypervisor", options.hypervisor, "auto, " + std::string{vmm::hypervisor_names()});
 }
 
 } // namespace

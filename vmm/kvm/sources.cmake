@@ -2,7 +2,6 @@
 set(vmm_kvm_sources
   kvm/clock.cpp
   kvm/cpuid.cpp
-  kvm/kick.cpp
   kvm/memory_slots.cpp
   kvm/msrs.cpp
   kvm/partition.cpp

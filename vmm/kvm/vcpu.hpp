@@ -2,7 +2,7 @@
 #pragma once
 
 #include "formats/result.hpp"
-#include "vmm/kvm/kick.hpp"
+#include "vmm/kick.hpp"
 #include "vmm/kvm/partition.hpp"
 #include "vmm/kvm/run_area.hpp"
 #include "vmm/partition.hpp"

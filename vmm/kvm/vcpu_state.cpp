@@ -223,6 +223,9 @@ Status KvmVcpu::restore(const VcpuState& state) {
             ErrorCode::invalid_argument,
             fmt::format("the state of vCPU {} for vCPU {}", state.index, index_));
     }
+    if (auto bearable = refuse_beyond(state, "KVM"); !bearable) {
+        return bearable;
+    }
     const int vcpu = fd_.get();
     const TscReading tsc{.value = state.tsc, .khz = state.tsc_frequency_khz};
     if (auto done = write_tsc(vcpu, tsc, shared_.clock, shared_.capabilities); !done) {

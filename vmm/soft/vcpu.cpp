@@ -324,6 +324,9 @@ Status SoftVcpu::restore(const VcpuState& state) {
                 wanted,
                 khz));
     }
+    if (auto bearable = refuse_beyond(state, "the soft backend"); !bearable) {
+        return bearable;
+    }
     if (auto possible = check_restorable(state); !possible) {
         return possible;
     }

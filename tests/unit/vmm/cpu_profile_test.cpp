@@ -191,4 +191,24 @@ TEST_SUITE("vmm.cpu_profile") {
             vmm::missing_cpu_features(config, host) ==
             Sentences{"the guest has 9 vCPUs, kvm on this host takes 8"});
     }
+
+    TEST_CASE("Hyper-V's leaves are compared as Hyper-V's") {
+        const CpuidEntry signature{
+            .leaf = 0x40000000, .ebx = 0x7263694d, .ecx = 0x666f736f, .edx = 0x76482074};
+        const CpuidEntry interface{.leaf = 0x40000001, .eax = 0x31237648}; // no KVM features
+        CpuidEntry features{.leaf = 0x40000003, .eax = 0x2};
+        const BackendCapabilities host{.name = "mshv", .cpuid = {signature, interface, features}};
+        CHECK(missing_cpu_features(std::vector{signature, interface, features}, host).empty());
+        features.eax |= 0x204;
+        const auto reasons =
+            missing_cpu_features(std::vector{signature, interface, features}, host);
+        REQUIRE(reasons.size() == 1);
+        CHECK(
+            reasons[0] == "the guest sees Hyper-V features that this host lacks: CPUID "
+                          "0x40000003.0 eax bit 2, and 1 more");
+        const BackendCapabilities kvm{.name = "kvm", .cpuid = {}};
+        const auto elsewhere = missing_cpu_features(std::vector{signature, interface}, kvm);
+        REQUIRE(elsewhere.size() == 1);
+        CHECK(elsewhere[0] == "the guest sees the hypervisor Microsoft Hv, this is none");
+    }
 }

@@ -250,6 +250,12 @@ TEST_SUITE("vmm.machine") {
     TEST_CASE("a machine on soft") {
         run_all(HypervisorChoice::soft, "machine on soft");
     }
+    TEST_CASE("a machine on mshv") {
+        run_all(HypervisorChoice::mshv, "machine on mshv");
+    }
+    TEST_CASE("a machine on the simulator of mshv") {
+        run_all(HypervisorChoice::mshvsim_7_2, "machine on mshvsim");
+    }
 
     TEST_CASE("a machine that cannot be is refused") {
         if (!tests::has_backend(HypervisorChoice::automatic, "machine that cannot be")) {

@@ -398,26 +398,45 @@ TEST_SUITE("vmm.partition") {
     TEST_CASE("soft keeps the promises of a backend") {
         run_all(HypervisorChoice::soft, "partition on soft");
     }
+    TEST_CASE("mshv keeps the promises of a backend") {
+        run_all(HypervisorChoice::mshv, "partition on mshv");
+    }
+    TEST_CASE("mshv on the simulated kernel 6.18 keeps the promises of a backend") {
+        run_all(HypervisorChoice::mshvsim_6_18, "partition on mshvsim:6.18");
+    }
+    TEST_CASE("mshv on the simulated kernel 7.2 keeps the promises of a backend") {
+        run_all(HypervisorChoice::mshvsim_7_2, "partition on mshvsim:7.2");
+    }
+    TEST_CASE("mshv on the simulated kernel 7.3 keeps the promises of a backend") {
+        run_all(HypervisorChoice::mshvsim_7_3, "partition on mshvsim:7.3");
+    }
 
     TEST_CASE("backends have names, and others are refused") {
         CHECK(must(vmm::hypervisor_from("auto")) == HypervisorChoice::automatic);
         CHECK(must(vmm::hypervisor_from("kvm")) == HypervisorChoice::kvm);
         CHECK(must(vmm::hypervisor_from("soft")) == HypervisorChoice::soft);
+        CHECK(must(vmm::hypervisor_from("mshv")) == HypervisorChoice::mshv);
+        CHECK(must(vmm::hypervisor_from("mshvsim")) == HypervisorChoice::mshvsim_7_2);
+        CHECK(must(vmm::hypervisor_from("mshvsim:6.18")) == HypervisorChoice::mshvsim_6_18);
+        CHECK(must(vmm::hypervisor_from("mshvsim:7.3")) == HypervisorChoice::mshvsim_7_3);
+        CHECK_FALSE(vmm::hypervisor_from("mshvsim:"));
         const auto unknown = vmm::hypervisor_from("KVM");
         REQUIRE_FALSE(unknown);
         CHECK(unknown.error().code() == ErrorCode::invalid_argument);
     }
 
-    TEST_CASE("auto takes what works, kvm first") {
-        const bool has_kvm = vmm::probe(HypervisorChoice::kvm).has_value();
+    TEST_CASE("auto takes what works: mshv, kvm, soft") {
         const auto automatic = vmm::probe(HypervisorChoice::automatic);
-        if (has_kvm) {
-            CHECK(must(automatic).name == "kvm");
-        } else if (automatic) {
-            CHECK(automatic->name == "soft");
-        } else {
-            CHECK(automatic.error().text().find("kvm: ") != std::string::npos);
-            CHECK(automatic.error().text().find("soft: ") != std::string::npos);
+        for (const auto choice :
+             {HypervisorChoice::mshv, HypervisorChoice::kvm, HypervisorChoice::soft}) {
+            if (const auto found = vmm::probe(choice)) {
+                CHECK(must(automatic).name == found->name);
+                return;
+            }
+        }
+        REQUIRE_FALSE(automatic);
+        for (const char* const name : {"mshv: ", "kvm: ", "soft: "}) {
+            CHECK(automatic.error().text().find(name) != std::string::npos);
         }
     }
 }

@@ -56,6 +56,9 @@ public:
         state.run_state = static_cast<RunState>(random_() % 5);
         fill(state.tsc);
         fill(state.tsc_frequency_khz);
+        if (random_() % 2 == 0) {
+            hyperv(state.hyperv.emplace());
+        }
         return state;
     }
 
@@ -152,6 +155,29 @@ private:
         fill(e.interrupt.vector);
         fill(e.interrupt.shadow);
         fill(e.sipi_vector);
+    }
+
+    void hyperv(HyperVState& h) {
+        h.lapic = bytes(random_() % 4 == 0 ? 0 : 176);
+        std::ranges::generate(h.sint, random_);
+        h.message_page = bytes(random_() % 2 == 0 ? 0 : 4096);
+        h.event_page = bytes(random_() % 2 == 0 ? 0 : 4096);
+        h.timers = bytes(random_() % 2 == 0 ? 0 : 200);
+        for (std::uint64_t* value :
+             {&h.scontrol,
+              &h.siefp,
+              &h.simp,
+              &h.vp_assist_page,
+              &h.guest_os_id,
+              &h.hypercall,
+              &h.reference_tsc,
+              &h.pending_interruption,
+              &h.internal_activity,
+              &h.pending_event1[0],
+              &h.pending_event1[1],
+              &h.interrupt_vectors}) {
+            fill(*value);
+        }
     }
 
     std::mt19937_64 random_;
@@ -314,6 +340,25 @@ TEST_SUITE("vmm.saved_state") {
         CHECK(refusal_after([](V& v) {
                   v.mutable_events()->set_interrupt_vector(256);
               }).starts_with("events.interrupt_vector"));
+        for (const auto& [size, name] : {std::pair{175, "hyperv.lapic"}, {177, "hyperv.lapic"}}) {
+            CHECK(refusal_after([size](V& v) {
+                      v.clear_hyperv();
+                      v.mutable_hyperv()->set_lapic(
+                          std::string(static_cast<std::size_t>(size), 'x'));
+                  }).starts_with(name));
+        }
+        CHECK(refusal_after([](V& v) {
+                  v.clear_hyperv();
+                  v.mutable_hyperv()->set_timers("x");
+              }).starts_with("hyperv.timers"));
+        CHECK(refusal_after([](V& v) {
+                  v.clear_hyperv();
+                  v.mutable_hyperv()->set_event_page(std::string(4095, 'x'));
+              }).starts_with("hyperv.event_page"));
+        CHECK(refusal_after([](V& v) {
+                  v.clear_hyperv();
+                  v.mutable_hyperv()->add_sint(1);
+              }).starts_with("hyperv.sint has 1"));
     }
 
     TEST_CASE("vcpus out of order, devices of one name and a missing clock are refused") {

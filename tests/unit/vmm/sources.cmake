@@ -9,6 +9,11 @@ set(vmm_tests
   io_bus_test.cpp
   kvm_cpuid_test.cpp
   machine_test.cpp
+  mshv_dirty_log_test.cpp
+  mshv_features_test.cpp
+  mshv_round_trip_test.cpp
+  mshv_state_test.cpp
+  mshv_xsave_test.cpp
   partition_test.cpp
   platform_test.cpp
   power_test.cpp
@@ -19,4 +24,6 @@ set(vmm_tests
   soft_guests.S
   soft_run_test.cpp
   soft_state_test.cpp
-  workload_test.cpp)
+  workload_test.cpp
+  x86_emulator_test.cpp
+  x86_page_walk_test.cpp)

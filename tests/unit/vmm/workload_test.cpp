@@ -99,6 +99,11 @@ bool wait_for_report(const Machine& machine, const Logs& logs) {
     }
 }
 
+std::string account(const Machine& machine, const Logs& logs) {
+    const auto end = machine.end();
+    return logs.all() + (end ? "\n" + end->text : std::string{});
+}
+
 struct Journey {
     HypervisorChoice hypervisor;
     std::uint32_t vcpus;
@@ -115,7 +120,7 @@ void travel(const Journey& journey) {
         {.kernel = guest_image().string(), .initrd = {}, .command_line = journey.command_line}));
     must(machine->resume());
     for (int hop = 0; hop < journey.hops; ++hop) {
-        REQUIRE_MESSAGE(wait_for_report(*machine, logs), logs.all());
+        REQUIRE_MESSAGE(wait_for_report(*machine, logs), account(*machine, logs));
         must(machine->pause());
         auto destination =
             must(Machine::create(machine->config(), {journey.hypervisor, logs.next()}));
@@ -124,7 +129,7 @@ void travel(const Journey& journey) {
         machine = std::move(destination);
         must(machine->resume());
     }
-    REQUIRE_MESSAGE(wait_for_report(*machine, logs), logs.all());
+    REQUIRE_MESSAGE(wait_for_report(*machine, logs), account(*machine, logs));
     must(machine->pause());
     auto said = logs.all();
     said.resize(said.rfind('\n') + 1); // the last line may be cut by the pause
@@ -163,6 +168,33 @@ TEST_SUITE("vmm.workload") {
                  64_MiB,
                  20,
                  "report=50 hot=8M rate=2000 check=10000 cpus=2 idle=hlt"});
+        }
+    }
+    TEST_CASE("a busy guest on mshv survives twenty moves without an error") {
+        for (const auto choice :
+             {HypervisorChoice::mshv,
+              HypervisorChoice::mshvsim_6_18,
+              HypervisorChoice::mshvsim_7_2,
+              HypervisorChoice::mshvsim_7_3}) {
+            if (can_run(choice, "workload on mshv")) {
+                travel({choice, 1, 64_MiB, 20, "report=50 hot=8M rate=20000"});
+            }
+        }
+    }
+    TEST_CASE("a guest of two vCPUs on mshv that sleeps in HLT survives twenty moves") {
+        for (const auto choice :
+             {HypervisorChoice::mshv,
+              HypervisorChoice::mshvsim_6_18,
+              HypervisorChoice::mshvsim_7_2,
+              HypervisorChoice::mshvsim_7_3}) {
+            if (can_run(choice, "workload of two vCPUs on mshv")) {
+                travel(
+                    {choice,
+                     2,
+                     64_MiB,
+                     20,
+                     "report=50 hot=8M rate=2000 check=10000 cpus=2 idle=hlt"});
+            }
         }
     }
     TEST_CASE("a busy guest on soft survives three moves without an error") {

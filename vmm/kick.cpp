@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm/kvm/kick.hpp"
+#include "vmm/kick.hpp"
 
 #include "formats/error.hpp"
 
 #include <csignal>
 
-namespace wherry::vmm::kvm {
+namespace wherry::vmm {
 namespace {
 
 /// Written by the thread's own handler only; touched by the constructor first, so that the
@@ -26,7 +26,7 @@ void install_handler() {
     struct sigaction action{};
     action.sa_handler = &on_kick;
     sigemptyset(&action.sa_mask);
-    action.sa_flags = 0; // without SA_RESTART: KVM_RUN and blocked writes come back with EINTR
+    action.sa_flags = 0; // without SA_RESTART: the ioctl and blocked writes come back with EINTR
     formats::invariant(
         ::sigaction(kick_signal(), &action, nullptr) == 0, "the kick signal has a handler");
 }
@@ -64,4 +64,4 @@ void Kick::request() noexcept {
     }
 }
 
-} // namespace wherry::vmm::kvm
+} // namespace wherry::vmm

@@ -8,18 +8,21 @@
 
 #include <pthread.h>
 
-namespace wherry::vmm::kvm {
+namespace wherry::vmm {
 
-/// Gets a thread out of KVM_RUN. A signal whose handler raises immediate_exit of the run area
-/// closes the gap between the last look at the flag and the entry into the guest: whenever the
-/// signal comes, KVM_RUN returns. The signal is SIGRTMIN + 6 for the whole process.
+/// Gets a thread out of the ioctl that runs a vCPU. On KVM, a signal whose handler raises
+/// immediate_exit of the run area closes the gap between the last look at the flag and the entry
+/// into the guest: whenever the signal comes, KVM_RUN returns. MSHV has no such flag: there a
+/// signal that comes in the gap is lost, and a repeated request is what gets the thread out. The
+/// signal is SIGRTMIN + 6 for the whole process.
 ///
 /// A request that repeats one which was not taken yet signals again, in case the first signal came
 /// just before a device's blocking call, but at most once in `signal_again_after`: a thread that
 /// is signalled faster than it can take signals does nothing else.
 class Kick {
 public:
-    /// While one lives, the calling thread is the one that is in, or about to enter, KVM_RUN.
+    /// While one lives, the calling thread is the one that runs the vCPU, or is about to.
+    /// `immediate_exit` may be null.
     class Session {
     public:
         Session(Kick& kick, volatile std::uint8_t* immediate_exit);
@@ -46,4 +49,4 @@ private:
     pthread_t thread_{};
 };
 
-} // namespace wherry::vmm::kvm
+} // namespace wherry::vmm

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+set(vmm_mshv_sources
+  mshv/bring_up.cpp
+  mshv/cpuid.cpp
+  mshv/descriptor.cpp
+  mshv/dirty_log.cpp
+  mshv/events.cpp
+  mshv/features.cpp
+  mshv/kernel_syscalls.cpp
+  mshv/lapic.cpp
+  mshv/msrs.cpp
+  mshv/partition.cpp
+  mshv/partition_time.cpp
+  mshv/register_window.cpp
+  mshv/registers.cpp
+  mshv/synthetic_state.cpp
+  mshv/tsc.cpp
+  mshv/vcpu.cpp
+  mshv/vcpu_exits.cpp
+  mshv/vcpu_state.cpp
+  mshv/vp_pages.cpp
+  mshv/vp_registers.cpp
+  mshv/xsave.cpp)
