@@ -1,6 +1,7 @@
 set(vmm_headers
   cpu_profile.hpp
   device.hpp
+  general_registers.hpp
   guest_clock.hpp
   guest_memory.hpp
   io_bus.hpp

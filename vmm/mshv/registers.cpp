@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/mshv/registers.hpp"
 
+#include "vmm/general_registers.hpp"
 #include "vmm/mshv/abi/register_names.hpp"
 
 #include <cstddef>
@@ -14,24 +15,6 @@ namespace {
 constexpr std::uint32_t unusable = 1U << 16U;
 constexpr std::uint32_t present = 1U << 7U;
 constexpr std::uint32_t attribute_bits = 0xf0ff;
-
-constexpr std::array<std::uint64_t Registers::*, 16> general_order{
-    &Registers::rax,
-    &Registers::rcx,
-    &Registers::rdx,
-    &Registers::rbx,
-    &Registers::rsp,
-    &Registers::rbp,
-    &Registers::rsi,
-    &Registers::rdi,
-    &Registers::r8,
-    &Registers::r9,
-    &Registers::r10,
-    &Registers::r11,
-    &Registers::r12,
-    &Registers::r13,
-    &Registers::r14,
-    &Registers::r15};
 
 struct NamedSegment {
     std::uint32_t name;

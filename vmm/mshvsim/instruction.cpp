@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/mshvsim/instruction.hpp"
 
-#include "vmm/mshvsim/general_registers.hpp"
+#include "vmm/general_registers.hpp"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm/mshvsim/general_registers.hpp"
+#include "vmm/general_registers.hpp"
 #include "vmm/mshvsim/instruction.hpp"
 
 #include <algorithm>

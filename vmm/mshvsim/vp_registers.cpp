@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/mshvsim/vp_registers.hpp"
 
+#include "vmm/general_registers.hpp"
 #include "vmm/mshv/abi/register_names.hpp"
 #include "vmm/mshv/abi/status.hpp"
 #include "vmm/mshv/abi/synthetic_features.hpp"
-#include "vmm/mshvsim/general_registers.hpp"
 
 #include <array>
 #include <utility>

@@ -2,33 +2,13 @@
 #include "vmm/x86/register_file.hpp"
 
 #include "formats/error.hpp"
-
-#include <array>
+#include "vmm/general_registers.hpp"
 
 namespace wherry::vmm::x86 {
 
 namespace {
 
 using Member = std::uint64_t Registers::*;
-
-/// In the order of the encodings, which is Zydis's order in each register class.
-constexpr std::array<Member, 16> members = {
-    &Registers::rax,
-    &Registers::rcx,
-    &Registers::rdx,
-    &Registers::rbx,
-    &Registers::rsp,
-    &Registers::rbp,
-    &Registers::rsi,
-    &Registers::rdi,
-    &Registers::r8,
-    &Registers::r9,
-    &Registers::r10,
-    &Registers::r11,
-    &Registers::r12,
-    &Registers::r13,
-    &Registers::r14,
-    &Registers::r15};
 
 bool is_high_byte(ZydisRegister name) {
     return name >= ZYDIS_REGISTER_AH && name <= ZYDIS_REGISTER_BH;
@@ -43,7 +23,7 @@ Member member_of(ZydisRegister name) {
     if (full < ZYDIS_REGISTER_RAX || full > ZYDIS_REGISTER_R15) {
         return nullptr;
     }
-    return members[static_cast<std::size_t>(full - ZYDIS_REGISTER_RAX)];
+    return general_order[static_cast<std::size_t>(full - ZYDIS_REGISTER_RAX)]; // Zydis's order too
 }
 
 } // namespace

@@ -6,9 +6,9 @@
 #include <array>
 #include <cstdint>
 
-namespace wherry::vmm::mshvsim {
+namespace wherry::vmm {
 
-/// In the order of instruction encodings, which is also that of register names and the register
+/// In the order of instruction encodings, which is also that of MSHV's register names and register
 /// page: rax rcx rdx rbx rsp rbp rsi rdi r8...r15.
 inline constexpr std::array<std::uint64_t Registers::*, 16> general_order{
     &Registers::rax,
@@ -35,4 +35,4 @@ inline std::uint64_t& general(Registers& of, unsigned number) {
     return of.*general_order[number & 15U];
 }
 
-} // namespace wherry::vmm::mshvsim
+} // namespace wherry::vmm
