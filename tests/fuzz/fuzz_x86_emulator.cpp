@@ -175,8 +175,8 @@ void try_one(Pair& pair, Mode mode, std::uint64_t seed, std::span<const std::uin
     }
     fuzz::OracleState state;
     std::string_view difference;
-    // Unicorn 2.0.1 now and then runs what it translated for an input before, whatever is done to
-    // its cache: only a fresh engine is believed when it disagrees.
+    // An engine that has run many inputs may still hold something of them (translations, say): when
+    // it disagrees, a fresh one has the last word.
     for (int attempt = 0; attempt < 2; ++attempt) {
         if (attempt > 0) {
             pair.oracle.emplace(mode);
