@@ -2,11 +2,11 @@
 #include "transport/plain_stream.hpp"
 
 #include "transport/detail/socket.hpp"
+#include "transport/detail/socket_stream.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <optional>
 #include <vector>
 
 #include <fmt/format.h>
@@ -28,89 +28,51 @@ constexpr std::size_t turn_bytes = std::size_t{4} << 20U;
 constexpr std::size_t parts_at_once = 64;
 constexpr auto farewell_limit = std::chrono::seconds{5};
 
-class PlainStream final : public ByteStream {
+class PlainStream final : public detail::SocketStream {
 public:
-    explicit PlainStream(tcp::socket socket)
-        : socket_{std::move(socket)},
-          address_{detail::peer_address(socket_)} {}
+    explicit PlainStream(tcp::socket socket) : SocketStream{std::move(socket), turn_bytes} {}
 
     Task<std::size_t> read_some(std::span<std::byte> into) override;
-    using ByteStream::write_all;
-    Task<void> write_all(Gather parts) override;
     Task<void> shut_down() override;
     void close() override;
-    [[nodiscard]] std::string peer() const override { return address_ + " (not authenticated)"; }
-    [[nodiscard]] Executor executor() const override { return executor_; }
+    [[nodiscard]] std::string peer() const override { return address() + " (not authenticated)"; }
 
 private:
-    Task<void> wait(tcp::socket::wait_type for_what);
-    Task<void> take_turn(std::size_t bytes);
-    Task<void> write_parts(Gather parts);
+    Task<void> write_parts(Gather parts) override;
+    [[nodiscard]] Error wait_failed(int number) const override { return broken(number); }
     Task<void> farewell();
     [[nodiscard]] Error broken(int number) const;
     bool starts_as_tls();
 
-    tcp::socket socket_;
-    Executor executor_ = socket_.get_executor();
-    std::string address_;
-    std::size_t in_this_turn_ = 0;
     bool is_start_seen_ = false;
-    bool is_closed_ = false;
-    std::optional<Error> write_failure_;
 };
 
 Error PlainStream::broken(int number) const {
-    return formats::system_error(number, "the connection to " + address_ + " broke");
+    return formats::system_error(number, "the connection to " + address() + " broke");
 }
 
 // Looks at the first two bytes of the stream, once they are there, and leaves them.
 bool PlainStream::starts_as_tls() {
     std::array<unsigned char, 2> first{};
     const auto got =
-        ::recv(socket_.native_handle(), first.data(), first.size(), MSG_DONTWAIT | MSG_PEEK);
+        ::recv(socket().native_handle(), first.data(), first.size(), MSG_DONTWAIT | MSG_PEEK);
     is_start_seen_ = got > 0;
     return got == std::ssize(first) && first[0] >= 0x14 && first[0] <= 0x17 && first[1] == 3;
 }
 
-Task<void> PlainStream::wait(tcp::socket::wait_type for_what) {
-    auto alive = co_await check_cancelled();
-    if (!alive) {
-        co_return alive;
-    }
-    in_this_turn_ = 0;
-    auto [error] = co_await socket_.async_wait(for_what, as_result);
-    if (is_closed_ || error == boost::asio::error::operation_aborted) {
-        co_return fail(
-            ErrorCode::cancelled,
-            is_closed_ ? "the stream was closed on this side" : "the operation was cancelled");
-    }
-    if (error) {
-        co_return fail(broken(error.value()));
-    }
-    co_return Status{};
-}
-
-Task<void> PlainStream::take_turn(std::size_t bytes) {
-    in_this_turn_ += bytes;
-    if (in_this_turn_ < turn_bytes) {
-        co_return Status{};
-    }
-    in_this_turn_ = 0;
-    co_return co_await yield_now();
-}
-
 Task<std::size_t> PlainStream::read_some(std::span<std::byte> into) {
     for (;;) {
-        if (is_closed_) {
+        if (is_closed()) {
             co_return fail(ErrorCode::cancelled, "the stream was closed on this side");
         }
         if (!is_start_seen_ && starts_as_tls()) {
             co_return fail(
                 ErrorCode::protocol,
                 fmt::format(
-                    "the peer {} speaks TLS, but this side was started with --insecure", address_));
+                    "the peer {} speaks TLS, but this side was started with --insecure",
+                    address()));
         }
-        const auto got = ::recv(socket_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
+        const auto got = ::recv(socket().native_handle(), into.data(), into.size(), MSG_DONTWAIT);
         const int number = errno;
         if (got >= 0) {
             const auto bytes = static_cast<std::size_t>(got);
@@ -125,21 +87,6 @@ Task<std::size_t> PlainStream::read_some(std::span<std::byte> into) {
             co_return fail(std::move(ready).error());
         }
     }
-}
-
-Task<void> PlainStream::write_all(Gather parts) {
-    if (write_failure_) {
-        co_return fail(*write_failure_);
-    }
-    auto alive = co_await check_cancelled();
-    if (!alive) {
-        co_return alive;
-    }
-    auto written = co_await write_parts(parts);
-    if (!written) {
-        write_failure_ = written.error();
-    }
-    co_return written;
 }
 
 // Up to parts_at_once parts from `at` within the first, as the kernel wants them.
@@ -167,7 +114,8 @@ Task<void> PlainStream::write_parts(Gather parts) {
         msghdr message{};
         message.msg_iov = vectors.data();
         message.msg_iovlen = vectors.size();
-        const auto sent = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        const auto sent =
+            ::sendmsg(socket().native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         const int number = errno;
         auto alive = Status{};
         if (sent >= 0) {
@@ -195,7 +143,7 @@ Task<void> PlainStream::write_parts(Gather parts) {
 
 Task<void> PlainStream::farewell() {
     boost::system::error_code error;
-    socket_.shutdown(tcp::socket::shutdown_send, error);
+    socket().shutdown(tcp::socket::shutdown_send, error);
     if (error) {
         co_return fail(broken(error.value()));
     }
@@ -215,15 +163,13 @@ Task<void> PlainStream::shut_down() {
     auto ended = co_await within(farewell_limit, farewell());
     close();
     if (!ended) {
-        co_return fail(std::move(ended).error().during("ending the stream with " + address_));
+        co_return fail(std::move(ended).error().during("ending the stream with " + address()));
     }
     co_return Status{};
 }
 
 void PlainStream::close() {
-    is_closed_ = true;
-    boost::system::error_code closed_already;
-    socket_.close(closed_already);
+    close_socket();
     write_failure_ = Error{ErrorCode::cancelled, "the stream was closed on this side"};
 }
 

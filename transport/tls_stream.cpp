@@ -3,6 +3,7 @@
 
 #include "transport/detail/record_cutter.hpp"
 #include "transport/detail/socket.hpp"
+#include "transport/detail/socket_stream.hpp"
 #include "transport/detail/tls_error.hpp"
 #include "transport/detail/tls_session.hpp"
 
@@ -30,34 +31,31 @@ constexpr std::size_t turn_bytes = std::size_t{2} << 20U;
 constexpr auto farewell_limit = std::chrono::seconds{5};
 constexpr auto linger_limit = std::chrono::seconds{1};
 
-class TlsStream final : public ByteStream {
+class TlsStream final : public detail::SocketStream {
 public:
     TlsStream(
         tcp::socket socket,
         std::unique_ptr<TlsSession> session,
         TlsContext context,
         TlsStreamOptions options)
-        : context_{std::move(context)},
+        : SocketStream{std::move(socket), turn_bytes},
+          context_{std::move(context)},
           options_{options},
-          socket_{std::move(socket)},
-          session_{std::move(session)},
-          address_{detail::peer_address(socket_)} {}
+          session_{std::move(session)} {}
 
     Task<void> shake_hands();
 
     Task<std::size_t> read_some(std::span<std::byte> into) override;
-    using ByteStream::write_all;
-    Task<void> write_all(Gather parts) override;
     Task<void> shut_down() override;
     void close() override;
     [[nodiscard]] std::string peer() const override;
-    [[nodiscard]] Executor executor() const override { return executor_; }
 
 private:
-    Task<void> wait(tcp::socket::wait_type for_what);
-    Task<void> take_turn(std::size_t bytes);
     Task<void> flush();
-    Task<void> write_records(Gather parts);
+    Task<void> write_parts(Gather parts) override;
+    [[nodiscard]] Error wait_failed(int number) const override {
+        return formats::system_error(number, "waiting for " + address());
+    }
     Task<void> farewell();
     Task<void> let_peer_read_alert();
     Task<void> drain();
@@ -66,23 +64,17 @@ private:
 
     TlsContext context_;
     TlsStreamOptions options_;
-    tcp::socket socket_;
-    Executor executor_ = socket_.get_executor();
     std::unique_ptr<TlsSession> session_;
-    std::string address_;
     std::string subject_;
     detail::RecordBuffer staging_{};
-    std::size_t in_this_turn_ = 0;
     std::uint64_t under_this_key_ = 0;
     bool has_ended_ = false;
-    bool is_closed_ = false;
     std::optional<Error> read_failure_;
-    std::optional<Error> write_failure_;
 };
 
 Error TlsStream::failed(TlsStage stage) const {
     return detail::describe_failure(
-        session_->failure(), session_->policy(), context_, address_, stage);
+        session_->failure(), session_->policy(), context_, address(), stage);
 }
 
 // A peer that refuses us sends an alert and closes; our next write may meet the closed door before
@@ -95,36 +87,6 @@ Error TlsStream::write_failed() {
     }
     const bool explains = read_failure_ && read_failure_->code() == ErrorCode::authentication;
     return explains ? *read_failure_ : errno_first;
-}
-
-Task<void> TlsStream::wait(tcp::socket::wait_type for_what) {
-    auto alive = co_await check_cancelled();
-    if (!alive) {
-        co_return alive;
-    }
-    if (is_closed_) {
-        co_return fail(ErrorCode::cancelled, "the stream was closed on this side");
-    }
-    in_this_turn_ = 0;
-    auto [error] = co_await socket_.async_wait(for_what, as_result);
-    if (is_closed_ || error == boost::asio::error::operation_aborted) {
-        co_return fail(
-            ErrorCode::cancelled,
-            is_closed_ ? "the stream was closed on this side" : "the operation was cancelled");
-    }
-    if (error) {
-        co_return fail(formats::system_error(error.value(), "waiting for " + address_));
-    }
-    co_return Status{};
-}
-
-Task<void> TlsStream::take_turn(std::size_t bytes) {
-    in_this_turn_ += bytes;
-    if (in_this_turn_ < turn_bytes) {
-        co_return Status{};
-    }
-    in_this_turn_ = 0;
-    co_return co_await yield_now();
 }
 
 Task<void> TlsStream::flush() {
@@ -161,7 +123,7 @@ Task<void> TlsStream::shake_hands() {
             }
             continue;
         }
-        auto error = outcome == Outcome::done ? detail::wrong_protocol(address_)
+        auto error = outcome == Outcome::done ? detail::wrong_protocol(address())
                                               : failed(TlsStage::handshake);
         if (session_->failure().spoke_no_tls) {
             session_->queue_plain_alert();
@@ -179,7 +141,7 @@ Task<void> TlsStream::let_peer_read_alert() {
         co_return flushed;
     }
     boost::system::error_code gone_already;
-    socket_.shutdown(tcp::socket::shutdown_send, gone_already);
+    socket().shutdown(tcp::socket::shutdown_send, gone_already);
     co_return co_await drain();
 }
 
@@ -218,22 +180,7 @@ Task<std::size_t> TlsStream::read_some(std::span<std::byte> into) {
     co_return fail(std::move(alive).error());
 }
 
-Task<void> TlsStream::write_all(Gather parts) {
-    if (write_failure_) {
-        co_return fail(*write_failure_);
-    }
-    auto alive = co_await check_cancelled();
-    if (!alive) {
-        co_return alive;
-    }
-    auto written = co_await write_records(parts);
-    if (!written) {
-        write_failure_ = written.error();
-    }
-    co_return written;
-}
-
-Task<void> TlsStream::write_records(Gather parts) {
+Task<void> TlsStream::write_parts(Gather parts) {
     detail::RecordCutter cutter{parts, staging_};
     for (auto record = cutter.next(); !record.empty(); record = cutter.next()) {
         auto outcome = Outcome::done;
@@ -289,20 +236,18 @@ Task<void> TlsStream::shut_down() {
     }
     close();
     if (!ended) {
-        co_return fail(std::move(ended).error().during("ending the stream with " + address_));
+        co_return fail(std::move(ended).error().during("ending the stream with " + address()));
     }
     co_return Status{};
 }
 
 void TlsStream::close() {
-    is_closed_ = true;
-    boost::system::error_code closed_already;
-    socket_.close(closed_already);
+    close_socket();
     read_failure_ = write_failure_ = Error{ErrorCode::cancelled, "the stream was closed here"};
 }
 
 std::string TlsStream::peer() const {
-    return subject_.empty() ? address_ : address_ + " (" + subject_ + ")";
+    return subject_.empty() ? address() : address() + " (" + subject_ + ")";
 }
 
 Task<std::unique_ptr<ByteStream>>
