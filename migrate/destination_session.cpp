@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/destination_session.hpp"
 
+#include "migrate/detail/phase_order.hpp"
 #include "migrate/host_memory.hpp"
 #include "migrate/page_receiver.hpp"
 #include "migrate/plan.hpp"
@@ -8,7 +9,6 @@
 #include "transport/task_group.hpp"
 #include "vmm/saved_state.hpp"
 
-#include <algorithm>
 #include <array>
 #include <utility>
 #include <vector>
@@ -24,7 +24,6 @@ using formats::ErrorCode;
 using formats::Status;
 using transport::Task;
 
-constexpr Duration longest_farewell = std::chrono::seconds{1};
 /// Between two things worth telling from the source; keep-alives are not. Longer than any round
 /// trip through its machine.
 constexpr Duration patience = std::chrono::minutes{2};
@@ -72,9 +71,6 @@ private:
         state_.enter(state);
         progress_.enter(phase_of(state));
     }
-    [[nodiscard]] Duration farewell_limit() const {
-        return std::min<Duration>(longest_farewell, options_.policy.silence);
-    }
     template <typename Call>
     auto on_worker(Call call) {
         return transport::offload(worker_.get_executor(), std::move(call));
@@ -103,24 +99,14 @@ private:
 
 Task<void> DestinationSession::phases() {
     using Phase = Task<void> (DestinationSession::*)();
-    constexpr std::array<Phase, 6> in_order{
+    constexpr std::array<Phase, 6> phases{
         &DestinationSession::open,
         &DestinationSession::plan,
         &DestinationSession::fill,
         &DestinationSession::load,
         &DestinationSession::accept,
         &DestinationSession::start};
-    for (const Phase phase : in_order) {
-        auto done = co_await (this->*phase)();
-        if (!done) {
-            co_return done;
-        }
-        auto alive = co_await transport::check_cancelled();
-        if (!alive) {
-            co_return alive;
-        }
-    }
-    co_return Status{};
+    co_return co_await detail::in_order(*this, phases);
 }
 
 Task<void> DestinationSession::open() {
@@ -369,7 +355,7 @@ Task<DestinationOutcome> DestinationSession::run() {
     main.start(phases(), [&ended](const Status& outcome) { ended = outcome; });
     gate_.on_request([this, &main] {
         main.cancel();
-        channel_.hurry(farewell_limit());
+        channel_.hurry(options_.policy.farewell_limit());
     });
     // The outcome arrives through `ended`, whatever it is.
     auto joined = co_await main.join();
@@ -430,9 +416,9 @@ Task<DestinationOutcome> DestinationSession::conclude(Status ended) {
 
 Task<void> DestinationSession::say_goodbye(const std::optional<formats::Error>& error) {
     if (state_.state() == DestinationState::done) {
-        co_return co_await channel_.finish(farewell_limit());
+        co_return co_await channel_.finish(options_.policy.farewell_limit());
     }
-    co_return co_await channel_.fail(*error, farewell_limit());
+    co_return co_await channel_.fail(*error, options_.policy.farewell_limit());
 }
 
 /// Giving back gigabytes takes time that the I/O thread should not spend.

@@ -4,6 +4,7 @@
 #include "formats/result.hpp"
 #include "transport/rate_limiter.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -40,6 +41,10 @@ struct Policy {
     /// For the destination to load all state, and for each answer of the hand-over.
     Duration handover_deadline = std::chrono::seconds{10};
 
+    /// For a last word to the peer, or from it: a second, less where `silence` is shorter.
+    [[nodiscard]] Duration farewell_limit() const noexcept {
+        return std::min<Duration>(std::chrono::seconds{1}, silence);
+    }
     /// Names the first value that cannot be.
     [[nodiscard]] formats::Status check() const;
 };

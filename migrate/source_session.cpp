@@ -20,7 +20,7 @@ Task<SourceOutcome> SourceSession::run() {
     gate_.on_request([this, &main] {
         main.cancel();
         if (channel_) {
-            channel_->hurry(farewell_limit());
+            channel_->hurry(options_.policy.farewell_limit());
         }
     });
     // The outcome arrives through `ended`, whatever it is.
@@ -62,9 +62,9 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
     if (channel_) {
         Status said;
         if (state_.state() == SourceState::reclaimed) {
-            said = co_await channel_->fail(*outcome.error, farewell_limit());
+            said = co_await channel_->fail(*outcome.error, options_.policy.farewell_limit());
         } else if (state_.state() == SourceState::handed_off) {
-            said = co_await channel_->finish(farewell_limit());
+            said = co_await channel_->finish(options_.policy.farewell_limit());
         } else {
             // Nothing may be said after a commit that could be taken for its opposite.
             channel_->close();
@@ -100,7 +100,7 @@ Task<void> SourceSession::hear_last_words(Status& ended) {
     if (!inbox_ || ended.error().code() != ErrorCode::connection_lost) {
         co_return Status{};
     }
-    auto waited = co_await inbox_->wait_for_end(farewell_limit());
+    auto waited = co_await inbox_->wait_for_end(options_.policy.farewell_limit());
     auto heard = inbox_->status();
     if (waited && !heard && channel_->peer_has_failed()) {
         ended = std::move(heard);

@@ -10,7 +10,6 @@
 #include "migrate/source_session.hpp"
 #include "transport/task_group.hpp"
 
-#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -20,9 +19,6 @@
 namespace wherry::migrate::detail {
 
 using transport::Task;
-
-/// For a last word to the peer, or from it.
-inline constexpr Duration longest_farewell = std::chrono::seconds{1};
 
 /// One migration from the source's side: interprets SourceMachine and SourceHandover. phases() is
 /// the table of contents; whatever fails in it is judged in conclude(), by the state it failed in.
@@ -76,9 +72,6 @@ private:
     void enter(SourceState state) {
         state_.enter(state);
         progress_.enter(phase_of(state));
-    }
-    [[nodiscard]] Duration farewell_limit() const {
-        return std::min<Duration>(longest_farewell, options_.policy.silence);
     }
     template <typename Call>
     auto on_worker(Call call) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The phases of a source in order: what it does while all is well.
 #include "formats/error_message.hpp"
+#include "migrate/detail/phase_order.hpp"
 #include "migrate/detail/source_flow.hpp"
 #include "migrate/plan.hpp"
 #include "vmm/saved_state.hpp"
@@ -25,23 +26,13 @@ constexpr int findings_limit = 16;
 
 Task<void> SourceSession::phases() {
     using Phase = Task<void> (SourceSession::*)();
-    constexpr std::array<Phase, 5> in_order{
+    constexpr std::array<Phase, 5> phases{
         &SourceSession::connect,
         &SourceSession::plan,
         &SourceSession::precopy,
         &SourceSession::drain,
         &SourceSession::hand_over};
-    for (const Phase phase : in_order) {
-        auto done = co_await (this->*phase)();
-        if (!done) {
-            co_return done;
-        }
-        auto alive = co_await transport::check_cancelled();
-        if (!alive) {
-            co_return alive;
-        }
-    }
-    co_return Status{};
+    co_return co_await in_order(*this, phases);
 }
 
 Task<void> SourceSession::connect() {
