@@ -6,10 +6,7 @@
 #include "formats/wire_frame.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <concepts>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <random>
 #include <string>
@@ -221,21 +218,6 @@ std::string refusal_after(const std::function<void(proto::VcpuState&)>& change) 
     return text.substr(std::min(where.size(), text.size()));
 }
 
-std::vector<std::byte> golden_file(std::string_view name) {
-    std::ifstream file{std::filesystem::path{WHERRY_GOLDEN_FILES} / name};
-    REQUIRE(file.is_open());
-    std::vector<std::byte> bytes;
-    for (std::string line; std::getline(file, line);) {
-        for (std::size_t at = 0; at + 1 < line.size(); at += 2) {
-            unsigned value = 0;
-            const auto read = std::from_chars(line.data() + at, line.data() + at + 2, value, 16);
-            REQUIRE(read.ptr == line.data() + at + 2);
-            bytes.push_back(static_cast<std::byte>(value));
-        }
-    }
-    return bytes;
-}
-
 } // namespace
 
 TEST_SUITE("vmm.saved_state") {
@@ -443,39 +425,6 @@ TEST_SUITE("vmm.saved_state") {
                 CHECK(decoded.error().text().starts_with("machine state: "));
             }
         }
-    }
-
-    TEST_CASE("a state encoded by version 1 still decodes") {
-        const auto decoded = decode_machine_state(golden_file("machine_state_v1.hex"));
-        REQUIRE_MESSAGE(decoded.has_value(), decoded.error().text());
-        REQUIRE(decoded->vcpus.size() == 2);
-        const VcpuState& first = decoded->vcpus[0];
-        CHECK(first.registers.rax == 0x1111111111111111);
-        CHECK(first.registers.rip == 0xffffffff81000000);
-        CHECK(
-            first.system.cs ==
-            Segment{.base = 0, .limit = 0xffffffff, .selector = 0x10, .attributes = 0xa09b});
-        CHECK(first.system.idt == DescriptorTable{.base = 0xfffffe0000000000, .limit = 0xfff});
-        CHECK(first.system.efer == 0xd01);
-        CHECK(first.debug == DebugRegisters{});
-        CHECK(first.extended_controls == std::vector<ExtendedControl>{{.index = 0, .value = 7}});
-        CHECK(first.msrs == std::vector<Msr>{{.index = 0xc0000082, .value = 0xffffffff82000000}});
-        CHECK(first.xsave == std::vector<std::byte>(576, std::byte{0x5a}));
-        REQUIRE(first.lapic);
-        CHECK((*first.lapic)[0x30] == std::byte{0x14});
-        CHECK(first.events.interrupt.injected);
-        CHECK(first.events.interrupt.vector == 0xec);
-        CHECK(first.events.nmi.masked);
-        CHECK(first.tsc == 123'456'789'012);
-        CHECK(first.tsc_frequency_khz == 2'500'000);
-        CHECK(decoded->vcpus[1].run_state == RunState::halted);
-        CHECK_FALSE(decoded->vcpus[1].lapic);
-        CHECK(
-            decoded->devices ==
-            std::vector<DeviceState>{
-                {.id = "serial0", .version = 1, .bytes = {std::byte{3}, std::byte{0xff}}}});
-        CHECK(decoded->clock.reference_time == std::chrono::seconds{77});
-        CHECK(decoded->clock.host_real_time == std::chrono::seconds{1'700'000'000});
     }
 
 } // TEST_SUITE

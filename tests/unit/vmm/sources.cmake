@@ -3,6 +3,7 @@ set(vmm_tests
   boot_test.cpp
   cpu_profile_test.cpp
   elf_image_test.cpp
+  golden_state_test.cpp
   guest_clock_test.cpp
   guest_memory_test.cpp
   io_apic_test.cpp
