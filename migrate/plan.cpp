@@ -22,8 +22,6 @@ using formats::ErrorCode;
 /// For what a VMM takes besides its guest's RAM: page tables, buffers, state.
 constexpr Bytes memory_reserve = formats::Bytes{std::uint64_t{64} << 20U};
 constexpr int regions_limit = 64;
-/// Hypervisor leaf with the TSC frequency in EAX (VMware's "Timing Information", KVM's too).
-constexpr std::uint32_t frequency_leaf = 0x40000010;
 
 double in_mib(Bytes bytes) {
     return static_cast<double>(bytes.value()) / (1024.0 * 1024.0);
@@ -69,9 +67,15 @@ std::vector<std::string> missing_features(const Plan& plan, const HostOffer& hos
             plan.backend,
             host.backend.name));
     }
+    if (!plan.has_interrupt_controller && host.backend.has_interrupt_controller) {
+        reasons.push_back(fmt::format(
+            "the VM has lived without interrupt controllers (on {}), and {} gives each vCPU one, "
+            "whose state nobody has",
+            plan.backend,
+            host.backend.name));
+    }
     // missing_cpu_features speaks of the frequency itself where the guest's CPUID tells it.
-    const auto told = vmm::find_cpuid(plan.config.cpuid, frequency_leaf, 0);
-    const bool said = told && told->eax != 0;
+    const bool said = vmm::timer_frequencies(plan.config.cpuid).tsc != 0;
     if (!said && !tsc_fits(plan, host.backend)) {
         reasons.push_back(fmt::format(
             "the VM's TSC runs at {} kHz, the one here at {} kHz, and {} cannot scale it here",
@@ -203,6 +207,8 @@ std::vector<std::string> findings(const Plan& plan, const HostOffer& host) {
         in_mib(plan.populated),
         plan.backend,
         host.backend.name));
+    found.push_back(fmt::format(
+        "the guest sees the {} CPU profile", vmm::name_of(vmm::profile_of(plan.config.cpuid))));
     found.push_back(fmt::format(
         "the destination has {:.0f} MiB of memory available and offers every CPU feature the "
         "guest sees",

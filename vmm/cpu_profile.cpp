@@ -14,6 +14,7 @@
 namespace wherry::vmm {
 namespace {
 
+constexpr std::uint32_t hypervisor_leaf = 0x40000000;
 constexpr std::uint32_t frequency_leaf = 0x40000010;
 constexpr unsigned first_extended_component = 2; // 0 and 1 are the legacy region
 constexpr unsigned component_count = 32;
@@ -92,20 +93,18 @@ void compare_vendor(Cpuid wanted, Cpuid host, Reasons& reasons) {
 }
 
 constexpr std::string_view hyperv_signature = "Microsoft Hv";
-
-std::string signature_of(Cpuid cpuid) {
-    const auto leaf = find_cpuid(cpuid, 0x40000000);
-    return leaf ? text_of(leaf->ebx, leaf->ecx, leaf->edx) : std::string{"none"};
-}
+constexpr std::string_view soft_signature = "WherrySoft"; // soft/cpuid.cpp
 
 /// Leaf 0x40000001 has features of KVM, but Hyper-V's signature on Hyper-V.
 bool means_features(const FeatureWord& word, Cpuid guest) {
-    return (word.leaf & 0xf0000000U) != 0x40000000U || signature_of(guest) != hyperv_signature;
+    return (word.leaf & 0xf0000000U) != 0x40000000U ||
+           hypervisor_signature(guest) != hyperv_signature;
 }
 
 /// Partition privileges and features (Hypervisor Top Level Functional Specification, 2.4.4).
 void compare_hyperv(Cpuid wanted, Cpuid host, Reasons& reasons) {
-    if (signature_of(wanted) != hyperv_signature || signature_of(host) != hyperv_signature) {
+    if (hypervisor_signature(wanted) != hyperv_signature ||
+        hypervisor_signature(host) != hyperv_signature) {
         return;
     }
     for (const auto reg : {CpuidRegister::eax, CpuidRegister::ebx, CpuidRegister::edx}) {
@@ -119,17 +118,25 @@ void compare_hyperv(Cpuid wanted, Cpuid host, Reasons& reasons) {
     }
 }
 
-/// What talks to the hypervisor itself exists only under the same kind.
-void compare_hypervisor(Cpuid wanted, Cpuid host, Reasons& reasons) {
-    if (!find_cpuid(wanted, 0x40000000)) {
-        return;
+/// What talks to the hypervisor itself exists only under the same kind. A neutral guest has nothing
+/// that does.
+bool is_of_other_kind(Cpuid wanted, Cpuid host) {
+    const auto guest_signature = hypervisor_signature(wanted);
+    return find_cpuid(wanted, hypervisor_leaf) && guest_signature != neutral_signature &&
+           guest_signature != hypervisor_signature(host);
+}
+
+std::string other_kind(Cpuid wanted, Cpuid host) {
+    const auto guest_signature = hypervisor_signature(wanted);
+    const auto host_signature = hypervisor_signature(host);
+    auto text = fmt::format(
+        "the guest sees the hypervisor {}, this is {}", guest_signature, host_signature);
+    // No profile leads to or from an interpreter: see docs/design.md.
+    if (guest_signature != soft_signature && host_signature != soft_signature) {
+        text += ": a guest that is to move between kinds of hypervisor must be started with "
+                "`--cpu portable`";
     }
-    const auto guest_signature = signature_of(wanted);
-    const auto host_signature = signature_of(host);
-    if (guest_signature != host_signature) {
-        reasons.push_back(fmt::format(
-            "the guest sees the hypervisor {}, this is {}", guest_signature, host_signature));
-    }
+    return text;
 }
 
 /// All features in one sentence: a host of another make lacks dozens.
@@ -200,16 +207,23 @@ void compare_components(Cpuid wanted, Cpuid host, Reasons& reasons) {
     }
 }
 
-void compare_frequency(Cpuid wanted, const BackendCapabilities& host, Reasons& reasons) {
-    const auto guest = find_cpuid(wanted, frequency_leaf);
-    if (!guest || guest->eax == 0 || host.tsc_frequency_khz == 0 || host.can_scale_tsc ||
-        same_frequency(guest->eax, host.tsc_frequency_khz)) {
-        return;
+void compare_frequencies(Cpuid wanted, const BackendCapabilities& host, Reasons& reasons) {
+    const auto guest = timer_frequencies(wanted);
+    const auto here = timer_frequencies(host.cpuid);
+    if (guest.tsc != 0 && host.tsc_frequency_khz != 0 && !host.can_scale_tsc &&
+        !same_frequency(guest.tsc, host.tsc_frequency_khz)) {
+        reasons.push_back(fmt::format(
+            "the guest's TSC runs at {} kHz, this host's at {} kHz, and it cannot scale",
+            guest.tsc,
+            host.tsc_frequency_khz));
     }
-    reasons.push_back(fmt::format(
-        "the guest's TSC runs at {} kHz, this host's at {} kHz, and it cannot scale",
-        guest->eax,
-        host.tsc_frequency_khz));
+    if (guest.apic_timer != 0 && here.apic_timer != 0 &&
+        !same_frequency(guest.apic_timer, here.apic_timer)) {
+        reasons.push_back(fmt::format(
+            "the guest's APIC timer runs at {} kHz, this host's at {} kHz",
+            guest.apic_timer,
+            here.apic_timer));
+    }
 }
 
 } // namespace
@@ -237,16 +251,32 @@ std::uint32_t word_of(std::span<const CpuidEntry> cpuid, const FeatureWord& word
     return 0;
 }
 
+std::string hypervisor_signature(std::span<const CpuidEntry> cpuid) {
+    const auto leaf = find_cpuid(cpuid, hypervisor_leaf);
+    return leaf ? text_of(leaf->ebx, leaf->ecx, leaf->edx) : std::string{"none"};
+}
+
+TimerFrequencies timer_frequencies(std::span<const CpuidEntry> cpuid) {
+    const auto leaf = find_cpuid(cpuid, frequency_leaf).value_or(CpuidEntry{});
+    return {.tsc = leaf.eax, .apic_timer = leaf.ebx};
+}
+
 std::vector<std::string>
 missing_cpu_features(std::span<const CpuidEntry> wanted, const BackendCapabilities& host) {
     Reasons reasons;
+    std::vector<CpuidEntry> portable;
+    if (is_of_other_kind(wanted, host.cpuid)) {
+        // The sentence names the remedy; what else is said is what would remain after it.
+        reasons.push_back(other_kind(wanted, host.cpuid));
+        portable = portable_cpuid(wanted);
+        wanted = portable;
+    }
     compare_vendor(wanted, host.cpuid, reasons);
-    compare_hypervisor(wanted, host.cpuid, reasons);
     compare_hyperv(wanted, host.cpuid, reasons);
     compare_features(wanted, host.cpuid, reasons);
     compare_addresses(wanted, host.cpuid, reasons);
     compare_components(wanted, host.cpuid, reasons);
-    compare_frequency(wanted, host, reasons);
+    compare_frequencies(wanted, host, reasons);
     return reasons;
 }
 

@@ -31,6 +31,7 @@ set(vmm_sources
   pc_machine.cpp
   pc_machine_state.cpp
   platform.cpp
+  portable_cpuid.cpp
   racing_copy.cpp
   saved_state.cpp
   saved_vcpu.cpp

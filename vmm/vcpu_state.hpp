@@ -140,7 +140,8 @@ struct VcpuState {
     std::uint64_t tsc = 0;
     /// In kHz; 0 where the backend cannot tell.
     std::uint64_t tsc_frequency_khz = 0;
-    /// Absent on other hypervisors.
+    /// Absent on other hypervisors, and for guests from which this one hides (a portable CPU
+    /// profile): restoring, absent is what a guest starts with.
     std::optional<HyperVState> hyperv;
     friend bool operator==(const VcpuState&, const VcpuState&) = default;
 };

@@ -20,6 +20,7 @@ struct Options {
     std::string name;
     std::string memory = "512M";
     std::uint32_t cpus = 1;
+    std::string cpu = "host";
     std::string kernel;
     std::string initrd;
     std::string command_line;
@@ -53,9 +54,14 @@ ExitCode run(const Options& options) {
     if (!host) {
         return usage_error(host.error());
     }
+    const auto cpu = vmm::cpu_profile_from(options.cpu);
+    if (!cpu) {
+        return usage_error(cpu.error());
+    }
     RunOptions request{
         .name = options.name,
         .config = {.memory = *memory, .vcpus = options.cpus, .cpuid = {}},
+        .cpu = *cpu,
         .host = *host,
         .boot =
             {.kernel = options.kernel,
@@ -96,10 +102,18 @@ void add_run_and_receive(CLI::App& app, Action& action) {
         "run",
         "Start a VM in this process, in the foreground until it ends or has moved away.\n"
         "Example: wherry run --name a --memory 2G --kernel vmlinuz --initrd initrd.img \\\n"
-        "           --cmdline \"console=ttyS0\" --serial file:a.log");
+        "           --cmdline \"console=ttyS0\" --serial file:a.log\n"
+        "With --cpu host the guest has all that this host and its hypervisor offer, and moves to\n"
+        "hosts with the same hypervisor. With --cpu portable it has what both kvm and mshv keep,\n"
+        "and moves from one to the other; it loses the hypervisor's own interfaces (clock, steal\n"
+        "time), so that Linux needs tsc_early_khz=KHZ in --cmdline.");
     add_host_options(*run_command, *options);
     run_command->add_option("--memory", options->memory, "RAM, a multiple of 2M (512M)");
     run_command->add_option("--cpus", options->cpus, "vCPUs (1)")->check(CLI::Range(1, 4));
+    run_command->add_option(
+        "--cpu",
+        options->cpu,
+        "What the guest sees: host (default), portable. Cannot be changed later");
     run_command->add_option("--kernel", options->kernel, "A PVH ELF, vmlinux or bzImage")
         ->required()
         ->check(CLI::ExistingFile);

@@ -3,6 +3,7 @@
 
 #include "tools/cli/output.hpp"
 #include "transport/endpoint.hpp"
+#include "vmm/cpu_profile.hpp"
 #include "vmm/machine.hpp"
 
 #include <string>
@@ -14,6 +15,7 @@ enum class StartState : std::uint8_t { running, paused };
 struct RunOptions {
     std::string name;
     vmm::MachineConfig config;
+    vmm::CpuProfile cpu = vmm::CpuProfile::host;
     vmm::MachineHost host;
     vmm::BootSource boot;
     StartState start = StartState::running;

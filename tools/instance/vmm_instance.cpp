@@ -270,7 +270,13 @@ Result<transport::Security> server_security(const std::string& tls_directory) {
 
 ExitCode run_instance(const RunOptions& options) {
     return serve(options.name, options.host, [&options](VmmInstance& instance) -> Status {
-        auto machine = vmm::Machine::create(options.config, options.host);
+        auto config = options.config;
+        auto cpuid = vmm::cpuid_for(options.cpu, options.host.hypervisor);
+        if (!cpuid) {
+            return formats::fail(std::move(cpuid).error());
+        }
+        config.cpuid = *std::move(cpuid);
+        auto machine = vmm::Machine::create(std::move(config), options.host);
         if (!machine) {
             return formats::fail(std::move(machine).error());
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/kvm/cpuid.hpp"
 
+#include "vmm/cpu_profile.hpp"
 #include "vmm/kvm/abi.hpp"
 
 #include <algorithm>
@@ -28,7 +29,6 @@ constexpr std::uint32_t monitor = bit(3);
 constexpr std::uint32_t vmx = bit(5);
 constexpr std::uint32_t perf_capabilities = bit(15);
 constexpr std::uint32_t tsc_deadline = bit(24);
-constexpr std::uint32_t xsave = bit(26);
 constexpr std::uint32_t os_xsave = bit(27);
 constexpr std::uint32_t hypervisor = bit(31);
 // Leaf 1, EDX.
@@ -115,43 +115,6 @@ void restrict_leaf(CpuidEntry& entry, const CpuidPolicy& policy) {
     }
 }
 
-/// Leaf 0xD agrees with itself and with the XSAVE bit: a component that is not offered has no
-/// sub-leaf, and the size of the area is that of the components that are.
-void restrict_xsave(std::vector<CpuidEntry>& entries) {
-    const bool has_xsave = std::ranges::any_of(
-        entries, [](const auto& entry) { return entry.leaf == 1 && (entry.ecx & xsave) != 0; });
-    std::uint32_t area = 576; // legacy region and header
-    std::uint32_t components = 0;
-    for (const auto& entry : entries) {
-        if (entry.leaf == 0xd && entry.subleaf == 0) {
-            components = entry.eax & migratable_components;
-        }
-    }
-    for (const auto& entry : entries) {
-        const bool offered = entry.leaf == 0xd && entry.subleaf >= 2 && entry.subleaf < 32 &&
-                             (components & bit(entry.subleaf)) != 0;
-        if (offered) {
-            area = std::max(area, entry.ebx + entry.eax);
-        }
-    }
-    for (auto& entry : entries) {
-        if (entry.leaf != 0xd) {
-            continue;
-        }
-        if (!has_xsave) {
-            clear(entry);
-        } else if (entry.subleaf == 0) {
-            entry.eax = components;
-            entry.ebx = entry.ecx = area;
-            entry.edx = 0;
-        } else if (
-            entry.subleaf >= 2 && entry.subleaf < 32 && (entry.ecx & 1U) == 0 &&
-            (components & bit(entry.subleaf)) == 0) {
-            clear(entry);
-        }
-    }
-}
-
 /// Leaves 0xB and 0x1F: one thread per core, `count` cores per package.
 void add_topology(
     std::vector<CpuidEntry>& entries,
@@ -217,7 +180,7 @@ offered_cpuid(std::vector<CpuidEntry> supported, const CpuidPolicy& policy) {
     for (auto& entry : supported) {
         restrict_leaf(entry, policy);
     }
-    restrict_xsave(supported);
+    keep_xsave_components(supported, migratable_components);
     std::erase_if(supported, is_blank);
     std::erase_if(supported, [](const auto& entry) { return entry.leaf == frequency_leaf; });
     supported.push_back(

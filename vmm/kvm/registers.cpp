@@ -14,11 +14,14 @@ std::uint8_t bits(std::uint32_t attributes, unsigned shift, std::uint32_t mask) 
     return static_cast<std::uint8_t>((attributes >> shift) & mask);
 }
 
+/// Not present is unusable: loading another that is not present faults (SDM vol. 3, 5.4). KVM
+/// does not always say both.
 Segment segment(const kvm_segment& from) {
+    const bool is_unusable = from.unusable != 0 || from.present == 0;
     const std::uint32_t attributes = field(from.type, 0) | field(from.s, 4) | field(from.dpl, 5) |
                                      field(from.present, 7) | field(from.avl, 12) |
                                      field(from.l, 13) | field(from.db, 14) | field(from.g, 15) |
-                                     field(from.unusable, 16);
+                                     field(is_unusable ? 1 : 0, 16);
     return {from.base, from.limit, from.selector, attributes};
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/kvm/vcpu.hpp"
 
+#include "vmm/cpu_profile.hpp"
 #include "vmm/kvm/abi.hpp"
 #include "vmm/kvm/cpuid.hpp"
 #include "vmm/kvm/system.hpp"
@@ -19,6 +20,10 @@ using formats::ErrorCode;
 using formats::fail;
 using formats::Result;
 using formats::Status;
+
+namespace {
+constexpr std::string_view kvm_signature = "KVMKVMKVM";
+} // namespace
 
 Result<std::unique_ptr<Vcpu>> KvmVcpu::create(PartitionShared& shared, std::uint32_t index) {
     if (index >= shared.vcpus) {
@@ -52,7 +57,26 @@ std::span<const std::uint32_t> KvmVcpu::unreadable_msrs() const noexcept {
     return unreadable_msrs_;
 }
 
+/// A guest that does not know KVM gets #GP where it tries KVM's MSRs all the same: else it would
+/// have state that no other hypervisor keeps. Kernels before 5.10 cannot refuse them; such state is
+/// then saved, and refused by name elsewhere.
+Status KvmVcpu::hide_interface() const {
+    kvm_enable_cap enforce{};
+    enforce.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID;
+    enforce.args[0] = 1;
+    if (shared_.system.extension(KVM_CAP_ENFORCE_PV_FEATURE_CPUID) <= 0) {
+        return {};
+    }
+    const auto done = call(fd_.get(), KVM_ENABLE_CAP, &enforce, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID");
+    return done ? Status{} : fail(done.error());
+}
+
 Status KvmVcpu::set_cpuid(std::span<const CpuidEntry> cpuid) {
+    if (hypervisor_signature(cpuid) != kvm_signature) {
+        if (auto hidden = hide_interface(); !hidden) {
+            return hidden;
+        }
+    }
     const auto entries = cpuid_of_vcpu(cpuid, index_, shared_.vcpus);
     abi::CpuidTable table;
     if (entries.size() > table.entries.size()) {

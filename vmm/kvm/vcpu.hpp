@@ -36,6 +36,7 @@ private:
     formats::Result<ExitReason> finish_pending(ExitHandler& handler, ExitReason reason);
     formats::Error with_place(formats::Error error) const;
     void announce_pause() const noexcept;
+    formats::Status hide_interface() const;
     formats::Result<PendingEvents> save_events() const;
     formats::Status restore_events(const PendingEvents& events) const;
     formats::Status restore_controls(const VcpuState& state) const;

@@ -18,6 +18,9 @@ using formats::Status;
 namespace {
 constexpr std::size_t classic_size = 4096; // of struct kvm_xsave
 constexpr std::size_t legacy_and_header = 576;
+/// Software's, SDM vol. 1, 10.5.1.2: the kernel marks here what it has written.
+constexpr std::size_t software_begin = 464;
+constexpr std::size_t software_end = 512;
 } // namespace
 
 Result<std::vector<std::byte>> read_xsave(int vcpu, std::size_t size) {
@@ -31,6 +34,8 @@ Result<std::vector<std::byte>> read_xsave(int vcpu, std::size_t size) {
     if (!got) {
         return fail(got.error());
     }
+    std::ranges::fill(
+        std::span{area}.subspan(software_begin, software_end - software_begin), std::byte{0});
     // What is all zero at the end carries nothing: hosts with larger areas give the same state.
     const auto last = std::ranges::find_if(
         area.rbegin(), area.rend(), [](std::byte byte) { return byte != std::byte{0}; });

@@ -175,6 +175,7 @@ Status register_cpuid(
     std::uint32_t vcpus,
     std::span<const CpuidEntry> cpuid,
     std::span<const CpuidEntry> answered) {
+    const bool sees_hyperv = hypervisor_signature(cpuid) == "Microsoft Hv";
     auto entries = kvm::cpuid_of_vcpu(cpuid, index, vcpus);
     for (CpuidEntry hidden : answered) {
         if (!find_cpuid(entries, hidden.leaf, hidden.subleaf)) {
@@ -188,8 +189,9 @@ Status register_cpuid(
         }
         auto registered = register_one(vp, index, entry);
         // Whether the hypervisor lets its own range be added to is not documented. Where not, a
-        // guest that looks for the frequencies there finds nothing, and looks elsewhere.
-        if (!registered && !is_of_hypervisor(entry.leaf)) {
+        // guest of Hyper-V that looks for the frequencies there finds nothing, and looks elsewhere;
+        // to another guest they are part of the processor that it has been promised.
+        if (!registered && !(sees_hyperv && is_of_hypervisor(entry.leaf))) {
             return registered;
         }
     }

@@ -26,7 +26,8 @@ offered_cpuid(std::span<const CpuidEntry> answered, const GuestFrequencies& freq
 
 /// Registers what VP `index` of `vcpus` is to be answered. Leaves in `answered` that are not in
 /// `cpuid` become zero. Left to the hypervisor are its own leaves that `cpuid` has as `answered`
-/// has them, and those bits that follow the VP's control registers.
+/// has them, and those bits that follow the VP's control registers. A guest that sees Hyper-V does
+/// without leaves that the hypervisor does not let us add to its own.
 formats::Status register_cpuid(
     const Descriptor& vp,
     std::uint32_t index,

@@ -62,6 +62,36 @@ EventRegisters refined(EventRegisters events, const VcpuState& state) {
     return events;
 }
 
+/// A vector that was asserted and not yet taken up by the APIC is a request in it.
+void request_in_lapic(abi::vp_state::Lapic& lapic, std::uint64_t interrupt_vectors) {
+    const std::uint64_t count = std::min<std::uint64_t>(interrupt_vectors & 0xffU, 7);
+    for (std::uint64_t i = 1; i <= count; ++i) {
+        const auto vector = static_cast<std::uint32_t>((interrupt_vectors >> (8 * i)) & 0xffU);
+        lapic.irr[vector / 32] |= 1U << (vector % 32);
+    }
+}
+
+/// For a guest from which the hypervisor hides (`--cpu portable`): no HyperVState, as on other
+/// backends, unless a register says more than the canonical state has room for.
+void drop_synthetic(VcpuState& state) {
+    auto& rest = *state.hyperv;
+    abi::vp_state::Lapic lapic;
+    if (state.lapic) {
+        std::memcpy(&lapic, rest.lapic.data(), sizeof(lapic));
+        request_in_lapic(lapic, std::exchange(rest.interrupt_vectors, 0));
+        std::memcpy(rest.lapic.data(), &lapic, sizeof(lapic));
+        state.lapic = canonical_lapic(lapic, state.system.cr8, state.system.apic_base);
+    }
+    const auto events = native_events(state.events, state.run_state);
+    const bool says_more = !events || rest.interrupt_vectors != 0 ||
+                           events->pending_interruption != rest.pending_interruption ||
+                           events->internal_activity != rest.internal_activity ||
+                           rest.pending_event1[0] != 0 || lapic.error_status != 0;
+    if (!says_more) {
+        state.hyperv.reset();
+    }
+}
+
 } // namespace
 
 Result<EventRegisters> MshvVcpu::read_events(HyperVState& rest) const {
@@ -81,6 +111,9 @@ Result<EventRegisters> MshvVcpu::read_events(HyperVState& rest) const {
 }
 
 Status MshvVcpu::read_lapic_into(VcpuState& state) const {
+    if (!shared_.capabilities.has_interrupt_controller) {
+        return {};
+    }
     const auto lapic = read_lapic(vp_);
     if (!lapic) {
         return fail(lapic.error());
@@ -136,6 +169,9 @@ Result<VcpuState> MshvVcpu::save() {
         return fail(tsc.error());
     }
     state.tsc = *tsc;
+    if (shared_.synthetic_features == 0) {
+        drop_synthetic(state);
+    }
     return state;
 }
 
@@ -171,6 +207,9 @@ Status MshvVcpu::restore_controls(const VcpuState& state) const {
 Status MshvVcpu::restore_lapic(const VcpuState& state) const {
     if (!state.lapic) {
         return {};
+    }
+    if (!shared_.capabilities.has_interrupt_controller) {
+        return fail(ErrorCode::incompatible, "a local APIC: this partition has none");
     }
     auto lapic = read_lapic(vp_);
     if (!lapic) {

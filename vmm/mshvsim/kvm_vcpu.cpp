@@ -43,6 +43,12 @@ KvmVcpu::open(KvmEngine& engine, UniqueFd vcpu, std::size_t run_size, MemoryFaul
     if (area == MAP_FAILED) {
         return fail(formats::system_error(errno, "mapping a vCPU's run area"));
     }
+    // KVM's own MSRs are unknown to a guest of this hypervisor. Kernels before 5.10 have no say in
+    // it.
+    kvm_enable_cap hide{};
+    hide.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID;
+    hide.args[0] = 1;
+    ::ioctl(vcpu.get(), KVM_ENABLE_CAP, &hide);
     return std::make_unique<KvmVcpu>(
         engine, std::move(vcpu), static_cast<kvm_run*>(area), run_size, memory);
 }

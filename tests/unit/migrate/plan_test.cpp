@@ -3,6 +3,7 @@
 
 #include "formats/proto/control.pb.h"
 #include "harness.hpp"
+#include "vmm/cpu_profile.hpp"
 
 #include <doctest/doctest.h>
 
@@ -77,6 +78,47 @@ TEST_SUITE("migrate.plan") {
         // Leaf 1 ECX bit 26: XSAVE.
         plan.config.cpuid.push_back({1, 0, false, 0, 0, 1U << 26U, 0});
         CHECK(mentions(objections(plan, good_host()), "xsave"));
+    }
+
+    TEST_CASE("a VM with interrupt controllers and one without do not change places") {
+        auto plan = good_plan();
+        auto host = good_host();
+        host.backend.has_interrupt_controller = false;
+        CHECK(
+            objections(plan, host) == std::vector<std::string>{
+                                          "the VM uses interrupt controllers (on kvm), and " +
+                                          host.backend.name + " has none here"});
+        plan.has_interrupt_controller = false;
+        plan.backend = "soft";
+        CHECK(objections(plan, host).empty());
+        host.backend.has_interrupt_controller = true;
+        CHECK(
+            objections(plan, host) ==
+            std::vector<std::string>{
+                "the VM has lived without interrupt controllers (on soft), and " +
+                host.backend.name + " gives each vCPU one, whose state nobody has"});
+    }
+
+    TEST_CASE("a guest of one kind of hypervisor is refused by another with the remedy") {
+        const vmm::CpuidEntry kvm{0x40000000, 0, false, 0x40000010, 0x4b4d564b, 0x564b4d56, 0x4d};
+        const vmm::CpuidEntry hyperv{
+            0x40000000, 0, false, 0x40000010, 0x7263694d, 0x666f736f, 0x76482074};
+        const vmm::CpuidEntry kvm_clock{0x40000001, 0, false, 1U << 3U, 0, 0, 0};
+        auto plan = good_plan();
+        plan.config.cpuid = {kvm, kvm_clock};
+        auto host = good_host();
+        host.backend.cpuid = {hyperv};
+        const auto status = accept_plan(plan, host);
+        REQUIRE_FALSE(status);
+        CHECK(status.error().code() == ErrorCode::incompatible);
+        CHECK(
+            status.error().text() ==
+            "the guest sees the hypervisor KVMKVMKVM, this is Microsoft Hv: a guest that is to "
+            "move between kinds of hypervisor must be started with `--cpu portable`");
+        CHECK(mentions(findings(plan, host), "the host CPU profile"));
+        plan.config.cpuid = vmm::portable_cpuid(plan.config.cpuid);
+        CHECK(accept_plan(plan, host));
+        CHECK(mentions(findings(plan, host), "the portable CPU profile"));
     }
 
     TEST_CASE("everything that is missing is said at once") {

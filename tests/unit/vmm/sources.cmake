@@ -17,6 +17,8 @@ set(vmm_tests
   mshv_xsave_test.cpp
   partition_test.cpp
   platform_test.cpp
+  portable_cpuid_test.cpp
+  portable_state_test.cpp
   power_test.cpp
   saved_state_test.cpp
   serial_port_test.cpp
