@@ -32,13 +32,24 @@ constexpr auto names = std::to_array<NamedChoice>({
     {"mshvsim:6.18", HypervisorChoice::mshvsim_6_18},
     {"mshvsim:7.2", HypervisorChoice::mshvsim_7_2},
     {"mshvsim:7.3", HypervisorChoice::mshvsim_7_3},
+    {"mshvsim:6.18:auto", HypervisorChoice::mshvsim_6_18},
+    {"mshvsim:7.2:auto", HypervisorChoice::mshvsim_7_2},
+    {"mshvsim:7.3:auto", HypervisorChoice::mshvsim_7_3},
+    {"mshvsim:6.18:kvm", HypervisorChoice::mshvsim_6_18_kvm},
+    {"mshvsim:7.2:kvm", HypervisorChoice::mshvsim_7_2_kvm},
+    {"mshvsim:7.3:kvm", HypervisorChoice::mshvsim_7_3_kvm},
+    {"mshvsim:6.18:soft", HypervisorChoice::mshvsim_6_18_soft},
+    {"mshvsim:7.2:soft", HypervisorChoice::mshvsim_7_2_soft},
+    {"mshvsim:7.3:soft", HypervisorChoice::mshvsim_7_3_soft},
     {"kvm", HypervisorChoice::kvm},
     {"soft", HypervisorChoice::soft},
 });
 
-Result<std::unique_ptr<Partition>>
-open_simulated(mshvsim::Personality personality, const PartitionOptions& options) {
-    auto simulator = mshvsim::open_simulator({.personality = personality});
+Result<std::unique_ptr<Partition>> open_simulated(
+    mshvsim::Personality personality,
+    mshvsim::EngineChoice engine,
+    const PartitionOptions& options) {
+    auto simulator = mshvsim::open_simulator({.personality = personality, .engine = engine});
     if (!simulator) {
         return fail(std::move(simulator.error()));
     }
@@ -66,7 +77,7 @@ Result<std::unique_ptr<Partition>> open_first(const PartitionOptions& options) {
 } // namespace
 
 std::string_view hypervisor_names() noexcept {
-    return "mshv, kvm, soft or mshvsim[:6.18|:7.2|:7.3]";
+    return "mshv, kvm, soft or mshvsim[:6.18|:7.2|:7.3[:kvm|:soft]]";
 }
 
 Result<HypervisorChoice> hypervisor_from(std::string_view name) {
@@ -81,15 +92,29 @@ Result<HypervisorChoice> hypervisor_from(std::string_view name) {
 
 Result<std::unique_ptr<Partition>>
 open_partition(HypervisorChoice choice, const PartitionOptions& options) {
+    using mshvsim::EngineChoice;
+    using mshvsim::Personality;
     switch (choice) {
     case HypervisorChoice::mshv:
         return mshv::MshvPartition::open(mshv::kernel_syscalls(), "mshv", options);
     case HypervisorChoice::mshvsim_6_18:
-        return open_simulated(mshvsim::Personality::v6_18, options);
+        return open_simulated(Personality::v6_18, EngineChoice::automatic, options);
     case HypervisorChoice::mshvsim_7_2:
-        return open_simulated(mshvsim::Personality::v7_2, options);
+        return open_simulated(Personality::v7_2, EngineChoice::automatic, options);
     case HypervisorChoice::mshvsim_7_3:
-        return open_simulated(mshvsim::Personality::v7_3, options);
+        return open_simulated(Personality::v7_3, EngineChoice::automatic, options);
+    case HypervisorChoice::mshvsim_6_18_kvm:
+        return open_simulated(Personality::v6_18, EngineChoice::kvm, options);
+    case HypervisorChoice::mshvsim_7_2_kvm:
+        return open_simulated(Personality::v7_2, EngineChoice::kvm, options);
+    case HypervisorChoice::mshvsim_7_3_kvm:
+        return open_simulated(Personality::v7_3, EngineChoice::kvm, options);
+    case HypervisorChoice::mshvsim_6_18_soft:
+        return open_simulated(Personality::v6_18, EngineChoice::soft, options);
+    case HypervisorChoice::mshvsim_7_2_soft:
+        return open_simulated(Personality::v7_2, EngineChoice::soft, options);
+    case HypervisorChoice::mshvsim_7_3_soft:
+        return open_simulated(Personality::v7_3, EngineChoice::soft, options);
     case HypervisorChoice::kvm:
         return kvm::KvmPartition::open(options);
     case HypervisorChoice::soft:

@@ -126,19 +126,28 @@ public:
     virtual formats::Status restore_clock(const PartitionClock& clock) = 0;
 };
 
-/// mshvsim_*: the simulator of /dev/mshv (vmm/mshvsim), as the kernel of that version has it.
+/// mshvsim_*: the simulator of /dev/mshv (vmm/mshvsim), as the kernel of that version has it, on
+/// the engine that works here or on the one named.
 enum class HypervisorChoice : std::uint8_t {
     automatic,
     mshv,
     mshvsim_6_18,
     mshvsim_7_2,
     mshvsim_7_3,
+    mshvsim_6_18_kvm,
+    mshvsim_7_2_kvm,
+    mshvsim_7_3_kvm,
+    mshvsim_6_18_soft,
+    mshvsim_7_2_soft,
+    mshvsim_7_3_soft,
     kvm,
     soft,
 };
-/// "auto", "mshv", "mshvsim" (7.2), "mshvsim:6.18", "mshvsim:7.2", "mshvsim:7.3", "kvm", "soft".
+/// "auto", "mshv", "kvm", "soft"; "mshvsim[:PERSONALITY[:ENGINE]]" with 6.18, 7.2 (where none is
+/// named) or 7.3, and kvm, soft or auto (where none is named).
 formats::Result<HypervisorChoice> hypervisor_from(std::string_view name);
-/// All but "auto", for help texts: "mshv, kvm, soft or mshvsim[:6.18|:7.2|:7.3]".
+/// All but "auto", for help texts: "mshv, kvm, soft or
+/// mshvsim[:6.18|:7.2|:7.3[:kvm|:soft]]".
 std::string_view hypervisor_names() noexcept;
 
 /// What the partition must be before its memory and vCPUs exist.

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import unittest
 
-from instances import GUEST, WHERRY, HostCase, hypervisor_in_use, main, wait_until
+from instances import GUEST, WHERRY, HostCase, is_soft, main, wait_until
 
 
 class FirstLight(HostCase):
@@ -157,7 +157,7 @@ class CommandLine(HostCase):
         self.assertEqual(a.process.wait(60), 1)
         self.assertIn("wherry-guest error", a.log.read_text())
 
-    @unittest.skipUnless(hypervisor_in_use() != "soft", "SKIPPED: four vCPUs: needs /dev/kvm")
+    @unittest.skipIf(is_soft(), "SKIPPED: four vCPUs: Unicorn has one")
     def test_four_vcpus_move(self):
         self.pki()
         self.run_vm("a", "--cpus", "4", options=self.guest_options + " cpus=4").wait_for_reports(8)

@@ -4,7 +4,7 @@
 
 import os
 
-from instances import HostCase, hypervisor_in_use, main, wait_until
+from instances import HostCase, is_soft, main, wait_until
 
 HOPS = int(os.environ.get("WHERRY_HOPS", "200"))
 
@@ -12,7 +12,7 @@ HOPS = int(os.environ.get("WHERRY_HOPS", "200"))
 class TwoHundredHops(HostCase):
     def test_the_guest_never_sees_a_wrong_page(self):
         self.pki()
-        if hypervisor_in_use() != "soft":
+        if not is_soft():
             self.guest_options = "zero=50 compressible=25 random=25 hot=4M rate=5000 report=20"
             self.memory = "64M"
         here = self.run_vm("hop-0")

@@ -92,9 +92,32 @@ set_register(const Descriptor& on, std::uint32_t name, abi::RegisterValue value,
     return set_registers(on, std::span{&one, 1}, vp);
 }
 
+bool offers_apic() {
+    static const bool is_offered = [] {
+        const auto device = open_device();
+        const auto outcome = [&device](std::uint64_t flags) {
+            ioctls::CreatePartitionV1 create{.flags = flags, .isolation = 0};
+            return control_open(device.descriptor, ioctls::create_partition, &create).outcome;
+        };
+        return outcome(0x7) != "EIO" || outcome(0x4) != "ok";
+    }();
+    return is_offered;
+}
+
+std::uint64_t usual_flags() {
+    return offers_apic() ? 0x7 : 0x4;
+}
+
+bool needs_apic(std::string_view test) {
+    if (!offers_apic()) {
+        skipped(test, "CREATE_PARTITION refuses local APICs with EIO");
+    }
+    return offers_apic();
+}
+
 Opened create_partition(const Descriptor& device) {
     ioctls::CreatePartition create;
-    create.flags = 0xf;
+    create.flags = usual_flags() | 0x8;
     create.disabled_features = {
         ~get_property(device, abi::properties::processor_features0).value,
         ~get_property(device, abi::properties::processor_features1).value};

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -64,6 +65,13 @@ HypercallResult set_registers(
     std::span<const hypercalls::RegisterAssociation> registers,
     std::uint32_t vp = 0);
 
+/// Whether a partition may have local APICs: no where LAPIC and X2APIC are refused with EIO, the
+/// errno of a feature that is not there, and the same without them is not. Asked once.
+bool offers_apic();
+/// Flags of version 1 as QEMU has them, without what is not offered.
+std::uint64_t usual_flags();
+/// Says that the case is skipped where there is no APIC.
+bool needs_apic(std::string_view test);
 /// CREATE_PARTITION as rust-vmm's tests do it: v2, nothing hidden that the host has.
 Opened create_partition(const Descriptor& device);
 Opened create_vp(const Descriptor& partition, std::uint32_t index);

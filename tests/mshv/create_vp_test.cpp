@@ -20,7 +20,12 @@ TEST_SUITE("mshv.create_vp") {
         CHECK(create_vp(bed.partition, 0).outcome == "EEXIST");
         first.descriptor.close();
         CHECK(create_vp(bed.partition, 0).outcome == "EEXIST");
-        CHECK(create_vp(bed.partition, 1).outcome == "ok");
+        const auto second = create_vp(bed.partition, 1);
+        if (second.outcome == "ENOMEM") {
+            skipped("mshv.create_vp: a second VP", "the hypervisor has no room for it: ENOMEM");
+            return;
+        }
+        CHECK(second.outcome == "ok");
     }
 
     TEST_CASE("a bad address is EFAULT") {
@@ -59,7 +64,12 @@ TEST_SUITE("mshv.create_vp") {
 
     TEST_CASE("INTERNAL_ACTIVITY of a fresh second VP") {
         const VpBed bed;
-        REQUIRE(create_vp(bed.partition, 1).outcome == "ok");
+        const auto second = create_vp(bed.partition, 1);
+        if (second.outcome == "ENOMEM") {
+            skipped("mshv.create_vp: INTERNAL_ACTIVITY", "no room for a second VP: ENOMEM");
+            return;
+        }
+        REQUIRE(second.outcome == "ok");
         const auto activity = get_register(bed.partition, names::internal_activity, 1);
         CHECK(activity.call.outcome == "ok");
         saw("INTERNAL_ACTIVITY of a fresh VP 1", fmt::format("{:#x}", activity.value.low));

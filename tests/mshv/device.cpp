@@ -95,6 +95,11 @@ void* bad_pointer() {
     return reinterpret_cast<void*>(bad_address);
 }
 
+void skipped(std::string_view test, std::string_view reason) {
+    fmt::print("SKIPPED: {}: {}\n", test, reason);
+    std::fflush(stdout);
+}
+
 void saw(std::string_view topic, std::string_view what) {
     fmt::print("SAW: {}: {}\n", topic, what);
     std::fflush(stdout);

@@ -26,6 +26,8 @@ public:
     Descriptor& operator=(const Descriptor&) = delete;
     ~Descriptor() { close(); }
     void close() noexcept;
+    /// Leaves it open.
+    [[nodiscard]] int release() noexcept { return std::exchange(number_, -1); }
     [[nodiscard]] int get() const noexcept { return number_; }
     [[nodiscard]] bool is_open() const noexcept { return number_ >= 0; }
 
@@ -69,6 +71,8 @@ std::uint64_t address_of(const void* pointer);
 inline constexpr std::uint64_t bad_address = 0xdead'0000'0000'0000;
 void* bad_pointer();
 
+/// A case that the device has told it cannot have, and how: "SKIPPED: case: reason".
+void skipped(std::string_view test, std::string_view reason);
 /// What was seen where the sheet does not say what must be: "SAW: topic: what".
 void saw(std::string_view topic, std::string_view what);
 

@@ -56,6 +56,18 @@ TEST_SUITE("mshv.ioctl_table") {
         }
     }
 
+    TEST_CASE("CREATE_DEVICE makes a VFIO device, or is not known") {
+        const PartitionBed bed;
+        struct {
+            std::uint32_t type = 0; // VFIO
+            std::int32_t descriptor = -1;
+            std::uint32_t flags = 0;
+        } create;
+        const auto outcome = control(bed.partition, ioctls::out_of_tree::create_device, &create);
+        const Descriptor made{outcome == "ok" ? create.descriptor : -1};
+        CHECK((outcome == "ENOTTY" || made.is_open()));
+    }
+
     TEST_CASE("rust-vmm falls back from the deprecated numbers") {
         const VpBed bed;
         std::array<std::byte, 256> argument{};

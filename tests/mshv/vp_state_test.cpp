@@ -30,6 +30,9 @@ TEST_SUITE("mshv.vp_state") {
         saw("MAX_XSAVE_DATA_SIZE", fmt::format("{}", xsave));
         for (std::uint8_t type = 0; type < abi::vp_state::types; ++type) {
             CAPTURE(int{type});
+            if (type == abi::vp_state::lapic && !needs_apic("mshv.vp_state: component 0")) {
+                continue;
+            }
             const std::size_t size = type == abi::vp_state::xsave ? xsave : sizes[type];
             const std::size_t pages = (size + abi::page_size - 1) / abi::page_size;
             const Mapping first{pages * abi::page_size};
@@ -82,16 +85,35 @@ TEST_SUITE("mshv.vp_state") {
             .buffer = buffer.address()};
         REQUIRE(control(bed.vp, ioctls::get_vp_state, &state) == "ok");
         CHECK(state.buffer_size == 200);
+        if (!needs_apic("mshv.vp_state: the size of component 0")) {
+            return;
+        }
         state = {.type = abi::vp_state::lapic, .buffer_size = 8192, .buffer = buffer.address()};
         REQUIRE(control(bed.vp, ioctls::get_vp_state, &state) == "ok");
         CHECK(state.buffer_size == 4096);
+    }
+
+    TEST_CASE("component 0 of a partition without local APICs is refused") {
+        const auto device = open_device();
+        ioctls::CreatePartitionV1 create{.flags = 0x4, .isolation = 0};
+        const auto made = control_open(device.descriptor, ioctls::create_partition, &create);
+        REQUIRE(made.outcome == "ok");
+        REQUIRE(control(made.descriptor, ioctls::initialize_partition) == "ok");
+        const auto vp = create_vp(made.descriptor, 0);
+        REQUIRE(vp.outcome == "ok");
+        const Mapping buffer{abi::page_size};
+        ioctls::VpState state{
+            .type = abi::vp_state::lapic, .buffer_size = 4096, .buffer = buffer.address()};
+        const auto outcome = control(vp.descriptor, ioctls::get_vp_state, &state);
+        saw("GET_VP_STATE of the LAPIC without LAPICs", outcome);
+        CHECK((offers_apic() || outcome == "EIO"));
     }
 
     TEST_CASE("bad addresses are EFAULT") {
         const VpBed bed;
         CHECK(control(bed.vp, ioctls::get_vp_state, bad_pointer()) == "EFAULT");
         ioctls::VpState state{
-            .type = abi::vp_state::lapic, .buffer_size = 4096, .buffer = bad_address};
+            .type = abi::vp_state::simp, .buffer_size = 4096, .buffer = bad_address};
         CHECK(control(bed.vp, ioctls::get_vp_state, &state) == "EFAULT");
     }
 }

@@ -20,7 +20,7 @@ constexpr const char* usage =
     "               -- PROGRAM ARGS...\n"
     "Runs PROGRAM with a simulated /dev/mshv (the Microsoft hypervisor's device on Linux).\n"
     "  --personality  whose kernel's treatment of guest memory is imitated (7.2)\n"
-    "  --engine       what runs the guest's code (auto: kvm)\n"
+    "  --engine       what runs the guest's code (auto: kvm, else soft)\n"
     "  --trace FILE   one line for each ioctl and hypercall is added to FILE\n";
 
 constexpr int wrong_usage = 2;

@@ -9,17 +9,25 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace {
 
 using namespace wherry::mshvsim_preload;
 using wherry::vmm::mshvsim::Device;
 
-/// The device once it was opened. Never destroyed: threads may be in it when the process ends.
-std::atomic<Device*> opened_device = nullptr;
+/// The device of one process.
+struct Opened {
+    Device* device;
+    pid_t process;
+};
+
+/// Once the device was opened. Never destroyed: threads may be in it when the process ends.
+std::atomic<const Opened*> opened = nullptr;
 
 wherry::vmm::mshvsim::SimulatorOptions options_of_environment() {
     wherry::vmm::mshvsim::SimulatorOptions options;
@@ -34,22 +42,38 @@ wherry::vmm::mshvsim::SimulatorOptions options_of_environment() {
     return options;
 }
 
-/// nullptr, after saying why, where there can be none.
+/// nullptr without one, and in a child of the process that opened it. Its engine is tied to that
+/// process's memory, and a child of vfork, which shares that memory, may close what it likes.
+Device* own_device() {
+    const Opened* const current = opened;
+    return current != nullptr && current->process == ::getpid() ? current->device : nullptr;
+}
+
+/// Opens it where needed. nullptr, after saying why, where there can be none.
 Device* device() {
-    static Device* const made = [] {
-        auto device = wherry::vmm::mshvsim::make_device(options_of_environment());
-        if (!device) {
-            std::fprintf(stderr, "mshvsim: %s\n", device.error().text().c_str());
+    if (Device* const own = own_device(); own != nullptr) {
+        return own;
+    }
+    auto made = wherry::vmm::mshvsim::make_device(options_of_environment());
+    if (!made) {
+        std::fprintf(stderr, "mshvsim: %s\n", made.error().text().c_str());
+        return nullptr;
+    }
+    // No lock: a child of fork would find it held for good.
+    auto mine = std::make_unique<const Opened>(made->get(), ::getpid());
+    const Opened* before = opened;
+    while (before == nullptr || before->process != mine->process) {
+        if (opened.compare_exchange_weak(before, mine.get())) {
+            made->release();
+            return mine.release()->device;
         }
-        return device ? device->release() : nullptr;
-    }();
-    opened_device = made;
-    return made;
+    }
+    return before->device; // another thread was first
 }
 
 /// The device if this descriptor belongs to it.
 Device* owner_of(int descriptor) {
-    Device* const device = opened_device;
+    Device* const device = own_device();
     return device != nullptr && device->has(descriptor) ? device : nullptr;
 }
 
@@ -72,7 +96,7 @@ int open_simulated(int flags) {
 }
 
 int noted(int original, int copy) {
-    Device* const device = opened_device;
+    Device* const device = own_device();
     if (copy >= 0 && device != nullptr) {
         if (copy != original) {
             device->forget(copy); // dup2 and dup3 close what had the number
@@ -197,7 +221,7 @@ int close(int descriptor) {
 int close_range(unsigned first, unsigned last, int flags) noexcept {
     static auto* const next = real<int(unsigned, unsigned, int)>("close_range");
     const int result = next(first, last, flags);
-    Device* const device = opened_device;
+    Device* const device = own_device();
     if (result == 0 && device != nullptr &&
         (static_cast<unsigned>(flags) & CLOSE_RANGE_CLOEXEC) == 0) {
         device->forget_range(first, last);

@@ -58,11 +58,14 @@ std::optional<std::uint64_t> assignable_synthetic(const Descriptor& device) {
     return outcome.error == 0 && output.banks > 0 ? std::optional{output.bank0} : std::nullopt;
 }
 
-Result<Descriptor> create(const Descriptor& device, const PartitionFeatures& features) {
+constexpr std::uint64_t with_apic =
+    ioctls::partition_flags::lapic | ioctls::partition_flags::x2apic;
+
+Result<Descriptor>
+create(const Descriptor& device, const PartitionFeatures& features, std::uint64_t apic_flags) {
     namespace flags = ioctls::partition_flags;
     ioctls::CreatePartition argument{
-        .flags =
-            flags::lapic | flags::x2apic | flags::gpa_super_pages | flags::cpu_and_xsave_features,
+        .flags = apic_flags | flags::gpa_super_pages | flags::cpu_and_xsave_features,
         .disabled_features = features.disabled,
         .disabled_xsave_features = features.disabled_xsave};
     int made = 0;
@@ -166,16 +169,21 @@ bring_up(std::unique_ptr<Syscalls> syscalls, std::string name, const PartitionOp
         return fail(available.error());
     }
     const auto features = choose_features(options.cpuid, *available, assignable_synthetic(*device));
-    auto partition = create(*device, features);
-    if (!partition) {
-        return fail(std::move(partition.error()));
+    auto partition = create(*device, features, with_apic);
+    const bool has_apic = partition.has_value();
+    if (!partition) { // one that has no APICs to give may still have partitions
+        if (auto without = create(*device, features, 0)) {
+            partition = std::move(without);
+        } else {
+            return fail(std::move(partition.error()));
+        }
     }
     shared->partition = std::move(*partition);
     shared->synthetic_features = features.synthetic;
     shared->vcpus = options.vcpus;
     shared->capabilities.name = std::move(name);
     shared->capabilities.max_vcpus = max_vcpus;
-    shared->capabilities.has_interrupt_controller = true;
+    shared->capabilities.has_interrupt_controller = has_apic;
     shared->capabilities.has_dirty_log = true;
     if (auto initialized = initialize(*shared); !initialized) {
         return fail(std::move(initialized.error()));

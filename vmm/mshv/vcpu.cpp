@@ -72,6 +72,9 @@ Status MshvVcpu::set_up() {
     if (!refused) {
         return fail(refused.error()); // one without MTRRs has nothing to set up
     }
+    if (!shared_.capabilities.has_interrupt_controller) {
+        return {};
+    }
     auto lapic = read_lapic(vp_);
     if (!lapic) {
         return fail(std::move(lapic.error()));

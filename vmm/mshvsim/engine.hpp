@@ -86,6 +86,9 @@ public:
     virtual bool set_registers(const Registers& to) = 0;
     virtual SystemRegisters system() = 0;
     virtual bool set_system(const SystemRegisters& to) = 0;
+    /// False: has a value that set_system() takes in no company. The rest of `part` may be
+    /// anything: registers are written one by one.
+    virtual bool may_hold(const SystemRegisters& /*part*/) { return true; }
     virtual DebugRegisters debug() = 0;
     virtual bool set_debug(const DebugRegisters& to) = 0;
     virtual PendingEvents events() = 0;
@@ -125,6 +128,7 @@ struct EngineCapabilities {
     std::uint64_t tsc_frequency_khz = 0;
     std::uint32_t max_slots = 0, max_vcpus = 1;
     bool has_msr_exits = false;
+    bool has_lapic = true;  ///< and with it every way to interrupt a guest
     std::uint64_t xcr0 = 3; ///< components whose state xsave() carries
 };
 
@@ -147,7 +151,9 @@ public:
     virtual bool assert_interrupt(const Interrupt& interrupt) = 0;
 };
 
-/// One guest's engine. The error says why there is none.
-formats::Result<std::unique_ptr<Engine>> open_engine(EngineChoice choice);
+/// One guest's engine; automatic takes kvm, and soft where that does not open. The error says why
+/// there is none.
+formats::Result<std::unique_ptr<Engine>>
+open_engine(EngineChoice choice, const char* kvm_device = "/dev/kvm");
 
 } // namespace wherry::vmm::mshvsim

@@ -2,6 +2,7 @@
 #include "vmm/mshvsim/hypercalls.hpp"
 
 #include "vmm/mshv/abi/properties.hpp"
+#include "vmm/mshv/abi/register_names.hpp"
 #include "vmm/mshv/abi/status.hpp"
 #include "vmm/mshvsim/page_walk.hpp"
 #include "vmm/mshvsim/partition.hpp"
@@ -99,17 +100,22 @@ std::uint16_t set_registers(Partition& partition, Hypercall& call) {
         return status::invalid_hypercall_input;
     }
     return vp->with_registers([&](VpRegisters& registers) {
+        namespace names = mshv::abi::registers;
+        using Written = VpRegisters::Written;
         std::uint16_t outcome = status::success;
+        auto written = Written::general_only;
         for (; call.done < call.reps && outcome == status::success; ++call.done) {
             const auto one = call.read<Association>(
                 sizeof(hypercalls::RegistersHeader) + sizeof(Association) * call.done);
+            written =
+                one.name >= names::rax && one.name <= names::rflags ? written : Written::others;
             outcome = one.reserved0 != 0 || one.reserved1 != 0 ? status::invalid_parameter
                                                                : registers.set(one.name, one.value);
             if (outcome != status::success) {
                 break;
             }
         }
-        vp->refresh_page();
+        vp->refresh_page(written);
         return outcome;
     });
 }

@@ -54,7 +54,7 @@ struct Hypervisor {
           properties{engine->capabilities(), banks},
           cpuid{base_cpuid(engine->capabilities(), banks, 0)},
           memory{*engine, personality, doorbells, physical_address_bits(engine->capabilities())},
-          interrupts{std::move(assert)} {}
+          interrupts{engine->capabilities().has_lapic ? std::move(assert) : nullptr} {}
 };
 
 } // namespace wherry::vmm::mshvsim

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/mshvsim/interrupts.hpp"
 
+#include "vmm/mshv/abi/status.hpp"
 #include "vmm/mshvsim/doorbells.hpp"
 #include "vmm/mshvsim/user_memory.hpp"
 
@@ -20,6 +21,7 @@
 namespace wherry::vmm::mshvsim {
 
 namespace ioctls = mshv::abi::ioctls;
+namespace status = mshv::abi::status;
 
 namespace {
 
@@ -123,6 +125,9 @@ int Interrupts::bind(const ioctls::Irqfd& wanted, std::string identity) {
     if (std::ranges::any_of(
             irqfds_, [&](const Irqfd& other) { return other.identity == irqfd.identity; })) {
         return -EBUSY;
+    }
+    if (assert_ == nullptr) {
+        return -status::to_errno(status::processor_feature_not_supported);
     }
     if (const int error = start_thread(); error != 0) {
         return -error;

@@ -18,6 +18,7 @@ namespace wherry::vmm::mshvsim {
 class Interrupts {
 public:
     using Assert = std::function<void(const Interrupt&)>;
+    /// Without `assert`, no eventfd can be bound: nothing would come of it.
     explicit Interrupts(Assert assert) : assert_{std::move(assert)} {}
     Interrupts(const Interrupts&) = delete;
     Interrupts& operator=(const Interrupts&) = delete;

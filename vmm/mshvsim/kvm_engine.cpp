@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
 #include <utility>
 
 #include <fcntl.h>
@@ -74,23 +75,10 @@ EngineCapabilities capabilities_of(int system, int vm) {
 
 } // namespace
 
-Result<std::unique_ptr<Engine>> open_engine(EngineChoice choice) {
-    if (choice == EngineChoice::soft) {
-        return fail(
-            ErrorCode::unsupported,
-            "the MSHV simulator runs guests with KVM only so far: choose engine kvm or auto");
-    }
-    auto engine = KvmEngine::open();
-    if (!engine) {
-        return fail(std::move(engine.error()).during("the MSHV simulator needs KVM"));
-    }
-    return engine;
-}
-
-Result<std::unique_ptr<Engine>> KvmEngine::open() {
-    UniqueFd system{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
+Result<std::unique_ptr<Engine>> KvmEngine::open(const char* device) {
+    UniqueFd system{::open(device, O_RDWR | O_CLOEXEC)};
     if (!system.is_open()) {
-        return fail(formats::system_error(errno, "opening /dev/kvm"));
+        return fail(formats::system_error(errno, std::string{"opening "} + device));
     }
     UniqueFd vm{::ioctl(system.get(), KVM_CREATE_VM, 0)};
     if (!vm.is_open()) {

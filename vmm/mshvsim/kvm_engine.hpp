@@ -14,7 +14,7 @@ namespace wherry::vmm::mshvsim {
 /// A VM of /dev/kvm with the LAPICs in the kernel and nothing else.
 class KvmEngine final : public Engine {
 public:
-    static formats::Result<std::unique_ptr<Engine>> open();
+    static formats::Result<std::unique_ptr<Engine>> open(const char* device);
     KvmEngine(UniqueFd system, UniqueFd vm, EngineCapabilities capabilities, std::size_t run_size);
 
     [[nodiscard]] const EngineCapabilities& capabilities() const noexcept override {

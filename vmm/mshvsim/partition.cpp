@@ -61,6 +61,11 @@ int Partition::create(
     if (!engine) {
         return -ENOMEM;
     }
+    constexpr std::uint64_t with_apic =
+        ioctls::partition_flags::lapic | ioctls::partition_flags::x2apic;
+    if (!(*engine)->capabilities().has_lapic && (wanted.flags & with_apic) != 0) {
+        return -status::to_errno(status::processor_feature_not_supported);
+    }
     auto offered = features_of((*engine)->capabilities());
     offered.processor[0] &= ~wanted.disabled_features[0];
     offered.processor[1] &= ~wanted.disabled_features[1];
@@ -150,6 +155,9 @@ int Partition::create_vp(std::uint64_t argument, Vp*& made) {
 }
 
 std::uint16_t Partition::assert_interrupt(const Interrupt& interrupt) {
+    if (!hypervisor_.engine->capabilities().has_lapic) {
+        return status::processor_feature_not_supported;
+    }
     if (interrupt.type == interrupt_type::external) {
         Vp* const target = vp(interrupt.destination);
         return target != nullptr && target->inject_external(interrupt.vector)

@@ -21,6 +21,7 @@ set(mshvsim_sources
   kvm_settle.cpp
   kvm_vcpu.cpp
   memory_map.cpp
+  open_engine.cpp
   page_walk.cpp
   partition.cpp
   properties.cpp

@@ -40,7 +40,7 @@ public:
         return use(registers_);
     }
     /// After a hypercall that wrote registers.
-    void refresh_page() { registers_.fill(*page_); }
+    void refresh_page(VpRegisters::Written written) { registers_.refresh(*page_, written); }
     bool inject_external(std::uint8_t vector);
     void cpuid_changed() noexcept { is_cpuid_stale_ = true; }
     /// A memory file: register page, then message page.

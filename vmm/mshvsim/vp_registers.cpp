@@ -205,8 +205,13 @@ std::optional<std::uint16_t> VpRegisters::set_cpu(std::uint32_t name, const Valu
     } else if (name == name_of::rflags) {
         shadow_.change_registers().rflags = value.low | 2U;
     } else if (name >= name_of::es && name <= name_of::tr) {
-        shadow_.change_system().*segment_order[name - name_of::es] =
+        SystemRegisters wanted = shadow_.system();
+        wanted.*segment_order[name - name_of::es] =
             segment_from(mshv::abi::read_as<mshv::abi::SegmentValue>(value));
+        if (!vcpu_.may_hold(wanted)) {
+            return status::invalid_register_value;
+        }
+        shadow_.change_system() = wanted;
     } else if (name == name_of::idtr || name == name_of::gdtr) {
         const auto table = mshv::abi::read_as<mshv::abi::TableValue>(value);
         auto& system = shadow_.change_system();
@@ -230,6 +235,11 @@ std::optional<std::uint16_t> VpRegisters::set_control(std::uint32_t name, const 
     if (!is_possible(name, value.low)) {
         return status::invalid_register_value;
     }
+    SystemRegisters wanted = shadow_.system();
+    wanted.*control = value.low;
+    if (!vcpu_.may_hold(wanted)) {
+        return status::invalid_register_value;
+    }
     // At once: the LAPIC's state, which is not shadowed, is checked against it.
     if (control == &SystemRegisters::apic_base && !vcpu_.set_apic_base(value.low)) {
         return status::invalid_register_value;
@@ -241,17 +251,21 @@ std::optional<std::uint16_t> VpRegisters::set_control(std::uint32_t name, const 
     return status::success;
 }
 
-void VpRegisters::fill(mshv::abi::RegisterPage& page) {
+void VpRegisters::fill_general(mshv::abi::RegisterPage& page) {
     const auto& registers = shadow_.registers();
-    const auto& system = shadow_.system();
-    page.version = 1;
-    page.is_valid = 1;
-    page.dirty = 0;
     for (unsigned i = 0; i < page.general.size(); ++i) {
         page.general[i] = general(registers, i);
     }
     page.rip = registers.rip;
     page.rflags = registers.rflags;
+}
+
+void VpRegisters::fill(mshv::abi::RegisterPage& page) {
+    const auto& system = shadow_.system();
+    page.version = 1;
+    page.is_valid = 1;
+    page.dirty = 0;
+    fill_general(page);
     for (std::uint32_t i = 0; i < page.xmm.size(); ++i) {
         page.xmm[i] = get_floating(name_of::xmm0 + i).value_or(Value{});
     }
@@ -270,6 +284,37 @@ void VpRegisters::fill(mshv::abi::RegisterPage& page) {
     page.pending_interruption = pending_interruption_of(shadow_.events());
     page.interrupt_state = interrupt_state_of(shadow_.events());
     page.xfem = vcpu_.xcr0();
+}
+
+void VpRegisters::refresh(mshv::abi::RegisterPage& page, Written written) {
+    namespace dirty = mshv::abi::register_page_dirty;
+    const mshv::abi::RegisterPage parked = page;
+    if (written == Written::general_only) {
+        fill_general(page);
+    } else {
+        fill(page);
+    }
+    page.dirty = parked.dirty;
+    if ((parked.dirty & dirty::general) != 0) {
+        page.general = parked.general;
+    }
+    if ((parked.dirty & dirty::rip) != 0) {
+        page.rip = parked.rip;
+    }
+    if ((parked.dirty & dirty::rflags) != 0) {
+        page.rflags = parked.rflags;
+    }
+    if ((parked.dirty & dirty::xmm) != 0) {
+        page.xmm = parked.xmm;
+    }
+    if ((parked.dirty & dirty::segments) != 0) {
+        page.es = parked.es;
+        page.cs = parked.cs;
+        page.ss = parked.ss;
+        page.ds = parked.ds;
+        page.fs = parked.fs;
+        page.gs = parked.gs;
+    }
 }
 
 void VpRegisters::consume(mshv::abi::RegisterPage& page) {

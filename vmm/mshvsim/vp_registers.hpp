@@ -28,10 +28,16 @@ public:
     bool intercept_suspend = false;
 
     void fill(mshv::abi::RegisterPage& page);
+    /// What a hypercall wrote. Most exits end with a few general registers: that must be quick, or
+    /// the signal that a VMM sends after such an exit comes before its next RUN_VP, and is lost.
+    enum class Written { general_only, others };
+    /// The same between two runs: what the VMM has marked as dirty stays as it wrote it.
+    void refresh(mshv::abi::RegisterPage& page, Written written);
     /// Takes over what the VMM marked as dirty, and clears the marks.
     void consume(mshv::abi::RegisterPage& page);
 
 private:
+    void fill_general(mshv::abi::RegisterPage& page);
     std::optional<Value> get_cpu(std::uint32_t name);
     std::optional<Value> get_event(std::uint32_t name);
     std::optional<Value> get_floating(std::uint32_t name);

@@ -333,6 +333,11 @@ std::optional<std::uint16_t> VpRegisters::set_floating(std::uint32_t name, const
 std::optional<Value> VpRegisters::get_synthetic(std::uint32_t name) {
     constexpr std::uint64_t apic_hz = 1'000'000'000; // KVM's LAPIC timer counts nanoseconds
     constexpr std::uint64_t apic_version = 0x50014;
+    const bool has_apic = hypervisor_.engine->capabilities().has_lapic;
+    if (!has_apic && (name == name_of::apic_id || name == name_of::apic_version ||
+                      name == name_of::initial_apic_id || name == name_of::apic_frequency)) {
+        return std::nullopt;
+    }
     switch (name) {
     case name_of::vp_index:
     case name_of::initial_apic_id:

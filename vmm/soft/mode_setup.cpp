@@ -168,6 +168,28 @@ Status fill_scratch(
 
 } // namespace
 
+bool has_possible_values(const SystemRegisters& system) noexcept {
+    const bool is_in_ring0 = (!is_usable(system.ss) || privilege_of(system.ss) == 0) &&
+                             (!is_usable(system.cs) || privilege_of(system.cs) == 0);
+    return is_in_ring0 && (system.cr4 & ~cr4_known) == 0 &&
+           (system.efer & ~(efer_long_mode_enabled | efer_long_mode_active)) == 0;
+}
+
+Result<CpuImage> image_in_real_mode(const SystemRegisters& system) {
+    if ((system.cr0 & (cr0_protection | cr0_paging)) != 0 || system.efer != 0 ||
+        (system.cr4 & ~cr4_known) != 0) {
+        return cannot("this combination of CR0, CR4 and EFER in real mode");
+    }
+    if (((system.cs.attributes | system.ss.attributes) & (attribute_big | attribute_long)) != 0) {
+        return cannot("32-bit code or stack in real mode");
+    }
+    const auto start = Engine::open(UC_MODE_16);
+    if (!start) {
+        return std::unexpected{start.error()};
+    }
+    return start->image();
+}
+
 Result<CpuImage> image_in_mode(const SystemRegisters& system) {
     if (auto possible = check(system); !possible) {
         return std::unexpected{std::move(possible).error()};

@@ -14,6 +14,11 @@ namespace wherry::vmm::soft {
 /// write afterwards. Fails, naming it, at what a soft guest cannot be in.
 formats::Result<CpuImage> image_in_mode(const SystemRegisters& system);
 
+/// False: has a register value that no state of an engine has, be the others what they may.
+bool has_possible_values(const SystemRegisters& system) noexcept;
+/// The same for real mode. SoftPartition has no use for it; the simulator's guests begin so.
+formats::Result<CpuImage> image_in_real_mode(const SystemRegisters& system);
+
 inline constexpr std::uint64_t efer_long_mode_enabled = 1U << 8U;
 inline constexpr std::uint64_t efer_long_mode_active = 1U << 10U;
 inline constexpr std::uint64_t cr0_paging = 1U << 31U;

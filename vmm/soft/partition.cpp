@@ -5,6 +5,7 @@
 #include "vmm/soft/cpuid.hpp"
 #include "vmm/soft/tsc_frequency.hpp"
 #include "vmm/soft/vcpu.hpp"
+#include "vmm/soft/version.hpp"
 
 #include <string>
 
@@ -33,20 +34,6 @@ std::unexpected<formats::Error> without_interrupts() {
 
 Status without_memory() {
     return formats::fail(ErrorCode::wrong_state, "a dirty log needs the partition's memory");
-}
-
-Status check_version() {
-    unsigned major = 0;
-    unsigned minor = 0;
-    const unsigned packed = uc_version(&major, &minor);
-    const unsigned patch = (packed >> 8U) & 0xffU;
-    if (major == 2 && minor == 0 && patch == 1) {
-        return {};
-    }
-    return formats::fail(
-        ErrorCode::unsupported,
-        "libunicorn is " + std::to_string(major) + "." + std::to_string(minor) + "." +
-            std::to_string(patch) + "; the soft backend is made for 2.0.1 (Debian 12)");
 }
 
 } // namespace

@@ -107,15 +107,11 @@ Status check_events(const VcpuState& state) {
     return {};
 }
 
-bool is_kept(std::uint32_t index) {
-    return index == msr_tsc_aux || std::ranges::count(kept_msrs, index) != 0;
-}
-
 Status check_msrs(const VcpuState& state) {
     for (const Msr& msr : state.msrs) {
         const bool is_elsewhere =
             std::ranges::count(segment_msrs, msr.index) != 0 || msr.index == msr_efer;
-        if (!is_kept(msr.index) && !is_elsewhere && msr.value != 0) {
+        if (!is_kept_msr(msr.index) && !is_elsewhere && msr.value != 0) {
             return no_place(fmt::format("MSR {:#x} = {:#x}", msr.index, msr.value));
         }
     }
@@ -163,10 +159,26 @@ Status check_restorable(const VcpuState& state) {
         [&] { return check_xsave(state.xsave); });
 }
 
-void write_registers(const Engine& engine, const VcpuState& state) {
+bool is_kept_msr(std::uint32_t index) {
+    return index == msr_tsc_aux || std::ranges::count(kept_msrs, index) != 0;
+}
+
+void write_general(const Engine& engine, const Registers& registers) {
     for (const auto& [id, place] : general_registers) {
-        engine.write(id, state.registers.*place);
+        engine.write(id, registers.*place);
     }
+}
+
+void write_debug(const Engine& engine, const DebugRegisters& debug) {
+    for (std::size_t i = 0; i < debug.db.size(); ++i) {
+        engine.write(UC_X86_REG_DR0 + static_cast<int>(i), debug.db[i]);
+    }
+    engine.write(UC_X86_REG_DR6, debug.dr6);
+    engine.write(UC_X86_REG_DR7, debug.dr7);
+}
+
+void write_registers(const Engine& engine, const VcpuState& state) {
+    write_general(engine, state.registers);
     const auto& system = state.system;
     engine.write(UC_X86_REG_CR0, system.cr0);
     engine.write(UC_X86_REG_CR2, system.cr2);
@@ -176,29 +188,39 @@ void write_registers(const Engine& engine, const VcpuState& state) {
     engine.write(UC_X86_REG_IDTR, to_table(system.idt));
     engine.write(UC_X86_REG_TR, to_mmr(system.tr));
     engine.write(UC_X86_REG_LDTR, to_mmr(system.ldt));
-    for (std::size_t i = 0; i < state.debug.db.size(); ++i) {
-        engine.write(UC_X86_REG_DR0 + static_cast<int>(i), state.debug.db[i]);
-    }
-    engine.write(UC_X86_REG_DR6, state.debug.dr6);
-    engine.write(UC_X86_REG_DR7, state.debug.dr7);
+    write_debug(engine, state.debug);
     for (const Msr& msr : state.msrs) {
-        if (is_kept(msr.index)) {
+        if (is_kept_msr(msr.index)) {
             engine.write_msr(msr.index, msr.value);
         }
     }
     write_xsave(engine, state.xsave);
 }
 
-Result<VcpuState> read_state(const Engine& engine, const HiddenState& hidden) {
-    VcpuState state;
+Registers read_general(const Engine& engine) {
+    Registers registers;
     for (const auto& [id, place] : general_registers) {
-        state.registers.*place = engine.read<std::uint64_t>(id);
+        registers.*place = engine.read<std::uint64_t>(id);
     }
+    return registers;
+}
+
+DebugRegisters read_debug(const Engine& engine) {
+    DebugRegisters debug;
+    for (std::size_t i = 0; i < debug.db.size(); ++i) {
+        debug.db[i] = engine.read<std::uint64_t>(UC_X86_REG_DR0 + static_cast<int>(i));
+    }
+    debug.dr6 = engine.read<std::uint64_t>(UC_X86_REG_DR6);
+    debug.dr7 = engine.read<std::uint64_t>(UC_X86_REG_DR7);
+    return debug;
+}
+
+Result<SystemRegisters> read_system(const Engine& engine, const HiddenState& hidden) {
     auto image = engine.image();
     if (!image) {
         return std::unexpected{std::move(image).error()};
     }
-    auto& system = state.system;
+    SystemRegisters system;
     system.es = hidden.segment(*image, SegmentName::es);
     system.cs = hidden.segment(*image, SegmentName::cs);
     system.ss = hidden.segment(*image, SegmentName::ss);
@@ -214,11 +236,18 @@ Result<VcpuState> read_state(const Engine& engine, const HiddenState& hidden) {
     system.cr3 = engine.read<std::uint64_t>(UC_X86_REG_CR3);
     system.cr4 = engine.read<std::uint64_t>(UC_X86_REG_CR4);
     system.efer = engine.read_msr(msr_efer);
-    for (std::size_t i = 0; i < state.debug.db.size(); ++i) {
-        state.debug.db[i] = engine.read<std::uint64_t>(UC_X86_REG_DR0 + static_cast<int>(i));
+    return system;
+}
+
+Result<VcpuState> read_state(const Engine& engine, const HiddenState& hidden) {
+    auto system = read_system(engine, hidden);
+    if (!system) {
+        return std::unexpected{std::move(system).error()};
     }
-    state.debug.dr6 = engine.read<std::uint64_t>(UC_X86_REG_DR6);
-    state.debug.dr7 = engine.read<std::uint64_t>(UC_X86_REG_DR7);
+    VcpuState state;
+    state.registers = read_general(engine);
+    state.system = *system;
+    state.debug = read_debug(engine);
     state.extended_controls = {{.index = 0, .value = 1}};
     for (const std::uint32_t index : kept_msrs) {
         state.msrs.push_back({.index = index, .value = engine.read_msr(index)});

@@ -21,6 +21,14 @@ formats::Status check_restorable(const VcpuState& state);
 
 /// Everything of `state` that has a register name, into an engine that is in its mode already.
 void write_registers(const Engine& engine, const VcpuState& state);
+void write_general(const Engine& engine, const Registers& registers);
+void write_debug(const Engine& engine, const DebugRegisters& debug);
+/// Is this an MSR that an engine keeps by itself?
+bool is_kept_msr(std::uint32_t index);
+
+Registers read_general(const Engine& engine);
+formats::Result<SystemRegisters> read_system(const Engine& engine, const HiddenState& hidden);
+DebugRegisters read_debug(const Engine& engine);
 /// Everything that an engine holds, TSC and run state excluded.
 formats::Result<VcpuState> read_state(const Engine& engine, const HiddenState& hidden);
 

@@ -254,7 +254,7 @@ TEST_SUITE("vmm.machine") {
         run_all(HypervisorChoice::mshv, "machine on mshv");
     }
     TEST_CASE("a machine on the simulator of mshv") {
-        run_all(HypervisorChoice::mshvsim_7_2, "machine on mshvsim");
+        run_all(HypervisorChoice::mshvsim_7_2_kvm, "machine on mshvsim");
     }
 
     TEST_CASE("a machine that cannot be is refused") {

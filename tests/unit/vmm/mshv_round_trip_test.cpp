@@ -144,8 +144,8 @@ TEST_SUITE("vmm.mshv_round_trip") {
         survives(HypervisorChoice::mshv, "round trip on mshv");
     }
     TEST_CASE("every part of a state survives on each simulated kernel") {
-        survives(HypervisorChoice::mshvsim_6_18, "round trip on mshvsim:6.18");
-        survives(HypervisorChoice::mshvsim_7_2, "round trip on mshvsim:7.2");
-        survives(HypervisorChoice::mshvsim_7_3, "round trip on mshvsim:7.3");
+        survives(HypervisorChoice::mshvsim_6_18_kvm, "round trip on mshvsim:6.18");
+        survives(HypervisorChoice::mshvsim_7_2_kvm, "round trip on mshvsim:7.2");
+        survives(HypervisorChoice::mshvsim_7_3_kvm, "round trip on mshvsim:7.3");
     }
 }

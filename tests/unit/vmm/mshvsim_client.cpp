@@ -3,6 +3,8 @@
 
 #include <array>
 #include <bit>
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include <doctest/doctest.h>
@@ -43,8 +45,13 @@ std::size_t HostMemory::resident_pages() const {
     return count;
 }
 
-std::unique_ptr<Client> Client::open(std::string_view test, Personality personality) {
-    auto calls = wherry::vmm::mshvsim::open_simulator({.personality = personality});
+std::unique_ptr<Client>
+Client::open(std::string_view test, Personality personality, std::optional<EngineChoice> engine) {
+    const char* const usual = std::getenv("MSHVSIM_TEST_ENGINE");
+    const bool is_soft = usual != nullptr && std::string_view{usual} == "soft";
+    auto calls = wherry::vmm::mshvsim::open_simulator(
+        {.personality = personality,
+         .engine = engine.value_or(is_soft ? EngineChoice::soft : EngineChoice::automatic)});
     if (!calls) {
         fmt::print("SKIPPED: {}: {}\n", test, calls.error().text());
         return nullptr;
@@ -57,6 +64,10 @@ Client::Client(std::unique_ptr<wherry::vmm::mshv::Syscalls> calls) : calls_{std:
     REQUIRE(device >= 0);
     ioctls::CreatePartition create{.flags = 0xf};
     partition = calls_->ioctl(device, ioctls::create_partition, &create);
+    if (partition == -EIO) { // no local APICs
+        create.flags = 0xc;
+        partition = calls_->ioctl(device, ioctls::create_partition, &create);
+    }
     REQUIRE(partition >= 0);
     REQUIRE(calls_->ioctl(partition, ioctls::initialize_partition, nullptr) == 0);
     ioctls::CreateVp first{0};

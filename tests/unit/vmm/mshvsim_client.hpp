@@ -13,6 +13,7 @@
 
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -21,6 +22,7 @@
 namespace mshvsim_test {
 
 namespace abi = wherry::vmm::mshv::abi;
+using wherry::vmm::mshvsim::EngineChoice;
 using wherry::vmm::mshvsim::Personality;
 
 /// Pages of this process for a guest, shared and not touched.
@@ -44,9 +46,11 @@ private:
 class Client {
 public:
     /// Nothing, and a line on stdout that says that the case was skipped and why, where the host
-    /// has no engine.
-    static std::unique_ptr<Client>
-    open(std::string_view test, Personality personality = Personality::v7_2);
+    /// has no engine. MSHVSIM_TEST_ENGINE=soft: the soft engine where none is named.
+    static std::unique_ptr<Client> open(
+        std::string_view test,
+        Personality personality = Personality::v7_2,
+        std::optional<EngineChoice> engine = std::nullopt);
     explicit Client(std::unique_ptr<wherry::vmm::mshv::Syscalls> calls);
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;

@@ -179,7 +179,9 @@ void a_sleeping_vcpu_can_be_kicked(HypervisorChoice choice) {
     while (!is_asleep_soon) {
         std::this_thread::yield();
     }
-    if (choice == HypervisorChoice::soft) { // reports the halt by itself
+    const bool is_soft =
+        choice == HypervisorChoice::soft || choice == HypervisorChoice::mshvsim_7_2_soft;
+    if (is_soft) { // reports the halt by itself
         runner.join();
         CHECK((reason == ExitReason::halted || reason == ExitReason::kicked));
         return;
@@ -402,13 +404,17 @@ TEST_SUITE("vmm.partition") {
         run_all(HypervisorChoice::mshv, "partition on mshv");
     }
     TEST_CASE("mshv on the simulated kernel 6.18 keeps the promises of a backend") {
-        run_all(HypervisorChoice::mshvsim_6_18, "partition on mshvsim:6.18");
+        run_all(HypervisorChoice::mshvsim_6_18_kvm, "partition on mshvsim:6.18");
     }
     TEST_CASE("mshv on the simulated kernel 7.2 keeps the promises of a backend") {
-        run_all(HypervisorChoice::mshvsim_7_2, "partition on mshvsim:7.2");
+        run_all(HypervisorChoice::mshvsim_7_2_kvm, "partition on mshvsim:7.2");
     }
     TEST_CASE("mshv on the simulated kernel 7.3 keeps the promises of a backend") {
-        run_all(HypervisorChoice::mshvsim_7_3, "partition on mshvsim:7.3");
+        run_all(HypervisorChoice::mshvsim_7_3_kvm, "partition on mshvsim:7.3");
+    }
+
+    TEST_CASE("mshv on the simulator's soft engine keeps the promises of a backend") {
+        run_all(HypervisorChoice::mshvsim_7_2_soft, "partition on mshvsim:7.2:soft");
     }
 
     TEST_CASE("backends have names, and others are refused") {
@@ -420,6 +426,11 @@ TEST_SUITE("vmm.partition") {
         CHECK(must(vmm::hypervisor_from("mshvsim:6.18")) == HypervisorChoice::mshvsim_6_18);
         CHECK(must(vmm::hypervisor_from("mshvsim:7.3")) == HypervisorChoice::mshvsim_7_3);
         CHECK_FALSE(vmm::hypervisor_from("mshvsim:"));
+        CHECK(must(vmm::hypervisor_from("mshvsim:7.2:soft")) == HypervisorChoice::mshvsim_7_2_soft);
+        CHECK(must(vmm::hypervisor_from("mshvsim:6.18:kvm")) == HypervisorChoice::mshvsim_6_18_kvm);
+        CHECK(must(vmm::hypervisor_from("mshvsim:7.3:auto")) == HypervisorChoice::mshvsim_7_3);
+        CHECK_FALSE(vmm::hypervisor_from("mshvsim:soft"));
+        CHECK_FALSE(vmm::hypervisor_from("mshvsim:7.2:"));
         const auto unknown = vmm::hypervisor_from("KVM");
         REQUIRE_FALSE(unknown);
         CHECK(unknown.error().code() == ErrorCode::invalid_argument);

@@ -173,9 +173,9 @@ TEST_SUITE("vmm.workload") {
     TEST_CASE("a busy guest on mshv survives twenty moves without an error") {
         for (const auto choice :
              {HypervisorChoice::mshv,
-              HypervisorChoice::mshvsim_6_18,
-              HypervisorChoice::mshvsim_7_2,
-              HypervisorChoice::mshvsim_7_3}) {
+              HypervisorChoice::mshvsim_6_18_kvm,
+              HypervisorChoice::mshvsim_7_2_kvm,
+              HypervisorChoice::mshvsim_7_3_kvm}) {
             if (can_run(choice, "workload on mshv")) {
                 travel({choice, 1, 64_MiB, 20, "report=50 hot=8M rate=20000"});
             }
@@ -184,9 +184,9 @@ TEST_SUITE("vmm.workload") {
     TEST_CASE("a guest of two vCPUs on mshv that sleeps in HLT survives twenty moves") {
         for (const auto choice :
              {HypervisorChoice::mshv,
-              HypervisorChoice::mshvsim_6_18,
-              HypervisorChoice::mshvsim_7_2,
-              HypervisorChoice::mshvsim_7_3}) {
+              HypervisorChoice::mshvsim_6_18_kvm,
+              HypervisorChoice::mshvsim_7_2_kvm,
+              HypervisorChoice::mshvsim_7_3_kvm}) {
             if (can_run(choice, "workload of two vCPUs on mshv")) {
                 travel(
                     {choice,
