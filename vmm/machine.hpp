@@ -85,6 +85,10 @@ public:
     /// On return no vCPU is in the guest and devices are quiet. Idempotent.
     virtual formats::Status pause() = 0;
 
+    /// Keeps every vCPU out of the guest for this share of its time, in percent, in slices of some
+    /// milliseconds: 0 (none, as at first) to 99. At once, from any thread; stays until changed.
+    virtual void throttle(unsigned percent) = 0;
+
     /// Paused only. RAM is not part of it.
     virtual formats::Result<MachineState> save() = 0;
     /// A fresh, paused machine only. Reads back and compares what it can; fails naming what

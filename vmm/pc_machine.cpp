@@ -46,6 +46,7 @@ PcMachine::PcMachine(Parts parts)
       partition_{std::move(parts.partition)} {}
 
 PcMachine::~PcMachine() {
+    throttle_.set(0);
     // All threads are gone before the first goes away: each may still look at all.
     for (const auto& vcpu : vcpus_) {
         vcpu->end();

@@ -5,6 +5,7 @@
 #include "vmm/machine.hpp"
 #include "vmm/platform.hpp"
 #include "vmm/vcpu_thread.hpp"
+#include "vmm/vcpu_throttle.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -42,6 +43,7 @@ public:
     formats::Status boot(const BootSource& source) override;
     formats::Status resume() override;
     formats::Status pause() override;
+    void throttle(unsigned percent) override { throttle_.set(percent); }
     formats::Result<MachineState> save() override;
     formats::Status restore(const MachineState& state) override;
 
@@ -76,7 +78,8 @@ private:
     std::optional<MachineEnd> requested_end_;
     std::function<void(const MachineEnd&)> on_end_;
 
-    std::vector<std::unique_ptr<VcpuThread>> vcpus_; // last: they use all of the above
+    std::vector<std::unique_ptr<VcpuThread>> vcpus_; // they use all of the above
+    VcpuThrottle throttle_{vcpus_};                  // last: it uses them
 };
 
 } // namespace wherry::vmm

@@ -18,7 +18,8 @@ set(vmm_headers
   state_comparison.hpp
   unique_fd.hpp
   vcpu_state.hpp
-  vcpu_thread.hpp)
+  vcpu_thread.hpp
+  vcpu_throttle.hpp)
 set(vmm_sources
   backend.cpp
   cpu_features.cpp
@@ -38,4 +39,5 @@ set(vmm_sources
   soft_module.cpp
   state_comparison.cpp
   vcpu_state.cpp
-  vcpu_thread.cpp)
+  vcpu_thread.cpp
+  vcpu_throttle.cpp)

@@ -73,6 +73,21 @@ void VcpuThread::request_stop() noexcept {
     vcpu_->kick();
 }
 
+void VcpuThread::rest_until(Clock::time_point end) noexcept {
+    {
+        const std::scoped_lock held{mutex_};
+        rests_until_ = end;
+        if (!is_in_guest_) {
+            changed_.notify_all();
+            return;
+        }
+        if (end <= Clock::now()) {
+            return;
+        }
+    }
+    vcpu_->kick();
+}
+
 void VcpuThread::await_stopped() {
     std::unique_lock held{mutex_};
     while (!changed_.wait_for(held, kick_again_after, [this] { return !is_in_guest_; })) {
@@ -80,15 +95,24 @@ void VcpuThread::await_stopped() {
     }
 }
 
+bool VcpuThread::await_work(std::unique_lock<std::mutex>& held) {
+    while (true) {
+        changed_.wait(held, [this] { return wants_run_ || ends_; });
+        if (ends_) {
+            return false;
+        }
+        if (rests_until_ <= Clock::now()) {
+            return true;
+        }
+        changed_.wait_until(held, Clock::time_point{rests_until_});
+    }
+}
+
 void VcpuThread::work() {
     block_signals();
     ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", index_).c_str());
     std::unique_lock held{mutex_};
-    while (true) {
-        changed_.wait(held, [this] { return wants_run_ || ends_; });
-        if (ends_) {
-            return;
-        }
+    while (await_work(held)) {
         is_in_guest_ = true;
         held.unlock();
         const auto reason = vcpu_->run(handler_);

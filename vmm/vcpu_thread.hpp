@@ -4,6 +4,7 @@
 #include "formats/result.hpp"
 #include "vmm/partition.hpp"
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -18,6 +19,7 @@ namespace wherry::vmm {
 /// are one caller's at a time.
 class VcpuThread {
 public:
+    using Clock = std::chrono::steady_clock;
     /// Called on the thread each time the vCPU has left the guest, outside of all locks. Any
     /// reason but `kicked` means that it will not run again until started.
     using Left = std::function<void(std::uint32_t index, const formats::Result<ExitReason>&)>;
@@ -34,6 +36,9 @@ public:
     void start();
     /// Asks the vCPU to leave the guest; does not wait. From any thread, this one included.
     void request_stop() noexcept;
+    /// Keeps a started vCPU out of the guest until then; a time that has passed ends that. Does not
+    /// wait. From any thread.
+    void rest_until(Clock::time_point end) noexcept;
     /// Waits until it has, asking again and again: a single kick can be lost. On the thread
     /// itself, where the vCPU has left already, it returns at once.
     void await_stopped();
@@ -42,6 +47,8 @@ public:
 
 private:
     void work();
+    /// Until the thread has something to do; false: to end.
+    bool await_work(std::unique_lock<std::mutex>& held);
 
     std::uint32_t index_;
     std::unique_ptr<Vcpu> vcpu_;
@@ -50,6 +57,7 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     bool wants_run_ = false;
+    Clock::time_point rests_until_{};
     bool is_in_guest_ = false;
     bool ends_ = false;
     std::thread thread_; // last: started when the rest is there

@@ -178,7 +178,8 @@ void TestMachine::guest_writes(std::uint32_t count) {
         return;
     }
     const std::uint64_t hot = std::min<std::uint64_t>(options_.hot_pages, versions_.size());
-    for (std::uint32_t i = 0; i < count; ++i) {
+    const std::uint32_t done = count * (100 - throttled_) / 100;
+    for (std::uint32_t i = 0; i < done; ++i) {
         write_page(random_() % hot, ++last_version_);
     }
     writes_per_fetch_ -= std::min(writes_per_fetch_, options_.calming);
@@ -279,6 +280,11 @@ Status TestMachine::pause() {
     state_ = vmm::RunningState::paused;
     witness_.stopped();
     return {};
+}
+
+void TestMachine::throttle(unsigned percent) {
+    throttled_ = percent;
+    most_throttled_ = std::max<unsigned>(most_throttled_, percent);
 }
 
 formats::Result<vmm::MachineState> TestMachine::save() {

@@ -103,6 +103,9 @@ public:
     /// Empty: every page is right. Otherwise what is wrong with the first that is not.
     [[nodiscard]] std::string check();
     [[nodiscard]] std::uint64_t writes() const noexcept { return writes_; }
+    /// As it stands, and the most it ever was.
+    [[nodiscard]] unsigned throttled() const noexcept { return throttled_; }
+    [[nodiscard]] unsigned most_throttled() const noexcept { return most_throttled_; }
     [[nodiscard]] bool is_tracked() const noexcept { return partition_->is_logging(); }
 
     enum class Operation : std::uint8_t { pause, resume, save, restore };
@@ -123,6 +126,7 @@ public:
     formats::Status boot(const vmm::BootSource& source) override;
     formats::Status resume() override;
     formats::Status pause() override;
+    void throttle(unsigned percent) override;
     formats::Result<vmm::MachineState> save() override;
     formats::Status restore(const vmm::MachineState& state) override;
 
@@ -147,6 +151,8 @@ private:
     std::vector<std::uint64_t> versions_; ///< of each page of RAM
     std::uint64_t last_version_ = 0;
     std::atomic<std::uint64_t> writes_{0};
+    std::atomic<unsigned> throttled_{0};
+    std::atomic<unsigned> most_throttled_{0};
     std::jthread writer_;
 };
 

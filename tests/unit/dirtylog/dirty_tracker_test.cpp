@@ -40,6 +40,7 @@ public:
     vmm::Partition& partition() noexcept override { return hypervisor; }
     Status boot(const vmm::BootSource&) override { return still(); }
     Status resume() override { return still(); }
+    void throttle(unsigned) override {}
     Status pause() override { return {}; }
     Result<vmm::MachineState> save() override { return std::unexpected{still().error()}; }
     Status restore(const vmm::MachineState&) override { return still(); }

@@ -131,6 +131,22 @@ void goes_on_in_another_machine(HypervisorChoice choice) {
     }
 }
 
+void is_throttled(HypervisorChoice choice) {
+    auto machine = make_with(choice, tests::count_in_memory);
+    machine->throttle(90);
+    must(machine->resume());
+    wait_for_progress(*machine);
+    must(machine->pause());
+    const auto stopped = counter(*machine);
+    machine->throttle(99);
+    CHECK(counter(*machine) == stopped); // paused stays paused
+    must(machine->resume());
+    wait_for_progress(*machine);
+    machine->throttle(0);
+    wait_for_progress(*machine);
+    machine->throttle(50); // and so it ends
+}
+
 void ends_by_the_exit_port(HypervisorChoice choice) {
     const Log log;
     auto machine = make_with(choice, exit_with_7, "file:" + log.path.string());
@@ -223,6 +239,9 @@ void run_all(HypervisorChoice choice, const char* name) {
     }
     SUBCASE("it pauses and resumes any number of times") {
         pauses_and_resumes(choice);
+    }
+    SUBCASE("throttled it goes on, pauses, resumes and ends") {
+        is_throttled(choice);
     }
     SUBCASE("its guest goes on in another machine") {
         goes_on_in_another_machine(choice);

@@ -27,6 +27,7 @@ set(vmm_tests
   soft_guests.S
   soft_run_test.cpp
   soft_state_test.cpp
+  vcpu_throttle_test.cpp
   workload_test.cpp
   x86_emulator_test.cpp
   x86_page_walk_test.cpp)
