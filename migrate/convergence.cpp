@@ -12,6 +12,11 @@ namespace wherry::migrate {
 namespace {
 
 constexpr std::uint32_t polishing_limit = 3;
+/// Rounds without gain that it takes to slow a guest down further: the first time asks for
+/// patience, which costs nobody anything; afterwards the guest pays.
+constexpr std::uint32_t stall_rounds_when_slowed = 2;
+constexpr unsigned smallest_throttle_step = 10;
+constexpr unsigned largest_throttle = 99;
 /// A shorter round says more about delays than about throughput.
 constexpr formats::Bytes measurable = formats::Bytes{std::uint64_t{8} << 20U};
 
@@ -36,11 +41,12 @@ double in_mib(std::uint64_t bytes) {
 
 } // namespace
 
-Convergence::Convergence(const Policy& policy)
-    : goal_{policy.downtime},
-      on_stall_{policy.on_stall},
-      stall_rounds_{policy.stall_rounds},
-      max_rounds_{policy.max_rounds} {}
+void Convergence::adopt(const Policy& policy) {
+    policy_ = policy;
+    if (policy_.on_stall != OnStall::throttle) {
+        throttle_ = 0;
+    }
+}
 
 void Convergence::measure(const RoundObservation& round) {
     if (round.duration <= Duration::zero() || round.wire_bytes.value() == 0) {
@@ -64,32 +70,59 @@ Decision Convergence::after_round(const RoundObservation& round) {
     const bool halved = round.remaining.value() <= last_.value() / 2;
     last_ = round.remaining;
 
-    if (predicted_ <= goal_) {
+    if (predicted_ <= policy_.downtime) {
         if (copying > round.fixed_cost && halved && polishing_ < polishing_limit) {
             ++polishing_;
             return Decision::again;
         }
         return Decision::switch_over;
     }
-    if (rounds_ < max_rounds_ && rounds_without_gain_ < stall_rounds_) {
+    is_late_ = policy_.deadline && round.elapsed >= *policy_.deadline;
+    const auto patience = throttle_ == 0 ? policy_.stall_rounds
+                                         : std::min(policy_.stall_rounds, stall_rounds_when_slowed);
+    if (rounds_ < policy_.max_rounds && rounds_without_gain_ < patience && !is_late_) {
         return Decision::again;
     }
-    return on_stall_ == OnStall::stop ? Decision::switch_over_late : Decision::give_up;
+    return after_stall(round);
+}
+
+Decision Convergence::after_stall(const RoundObservation& round) {
+    if (policy_.on_stall == OnStall::stop) {
+        return Decision::switch_over_late;
+    }
+    // A slower guest makes rounds smaller, not what comes on top of the last one.
+    const bool would_help = policy_.on_stall == OnStall::throttle && throttle_ < largest_throttle &&
+                            round.fixed_cost < policy_.downtime;
+    if (!would_help || is_late_ || rounds_ >= policy_.max_rounds) {
+        return Decision::give_up;
+    }
+    // The guest's share of its time that would have dirtied half of what was sent.
+    const double share = 100.0 - throttle_;
+    const auto sent = static_cast<double>(round.sent.value());
+    const auto dirtied = static_cast<double>(std::max<std::uint64_t>(round.remaining.value(), 1));
+    const double wanted = 100.0 - share * std::min(1.0, sent / 2 / dirtied);
+    const auto at_least = throttle_ + smallest_throttle_step;
+    throttle_ = std::min(std::max(static_cast<unsigned>(wanted), at_least), largest_throttle);
+    rounds_without_gain_ = 0;
+    return Decision::again;
 }
 
 std::string Convergence::explain(BytesPerSecond dirty_rate) const {
     // A downtime that would have been enough now, with something to spare.
     const long long enough_ms = in_ms(predicted_ * 5 / 4);
+    const std::string slowed =
+        throttle_ == 0 ? std::string{} : fmt::format(", slowed down by {} %,", throttle_);
     return fmt::format(
-        "the migration does not converge: after {} rounds {:.1f} MiB are left while the guest "
-        "dirties {:.1f} MiB/s and {:.1f} MiB/s get across, so the blackout would be {} ms with a "
-        "goal of {} ms; --downtime {}ms would do, --on-stall stop accepts any blackout",
+        "the migration does not converge: after {} rounds {:.1f} MiB are left while the "
+        "guest{} dirties {:.1f} MiB/s and {:.1f} MiB/s get across, so the blackout would be {} ms "
+        "with a goal of {} ms; --downtime {}ms would do, --on-stall stop accepts any blackout",
         rounds_,
         in_mib(formats::bytes_of(last_).value()),
+        slowed,
         in_mib(dirty_rate.value()),
         in_mib(goodput_.value()),
         in_ms(predicted_),
-        in_ms(goal_),
+        in_ms(policy_.downtime),
         enough_ms);
 }
 

@@ -16,8 +16,10 @@ struct RoundObservation {
     /// From its first page until the destination had stored all; waits for the bandwidth limit not
     /// counted, since it does not hold while the guest stands still.
     Duration duration{};
-    /// Dirtied meanwhile: what a next round would send.
-    formats::PageCount remaining;
+    /// What was sent, and what was dirtied meanwhile: what a next round would send.
+    formats::PageCount sent, remaining;
+    /// Since the start of the migration.
+    Duration elapsed{};
     /// What a blackout needs beside sending pages, as far as it has been measured.
     Duration fixed_cost{};
 };
@@ -25,8 +27,8 @@ struct RoundObservation {
 enum class Decision : std::uint8_t {
     again,
     switch_over,
-    switch_over_late, ///< stalled, and the policy says to stop the guest all the same
-    give_up,          ///< stalled, and the policy says to leave the VM where it is
+    switch_over_late, ///< stalled or late, and the policy says to stop the guest all the same
+    give_up,          ///< stalled or late, and the policy says to leave the VM where it is
 };
 
 /// Decides after each round of pre-copy. Pure: everything comes in through after_round().
@@ -34,27 +36,37 @@ enum class Decision : std::uint8_t {
 /// Predicted blackout = remaining bytes at the measured goodput + fixed cost. Within the goal the
 /// guest is stopped, but for this: while copying is the larger part of the blackout and each round
 /// halves it, up to three more rounds are cheap and spare the guest time.
+///
+/// A stall under OnStall::throttle raises throttle_percent(): to what should make each round half
+/// as large as the one before it, by what the last round has shown, and by a tenth at least. A log
+/// counts a page once, however often it was written, so the first guess is often too low.
 class Convergence {
 public:
-    explicit Convergence(const Policy& policy);
+    explicit Convergence(const Policy& policy) : policy_{policy} {}
 
     Decision after_round(const RoundObservation& round);
+    /// Another policy from now on; what has been measured stays.
+    void adopt(const Policy& policy);
 
+    /// By how much the guest is to be slowed down now; 0 to 99.
+    [[nodiscard]] unsigned throttle_percent() const noexcept { return throttle_; }
     [[nodiscard]] Duration predicted_blackout() const noexcept { return predicted_; }
     [[nodiscard]] BytesPerSecond goodput() const noexcept { return goodput_; }
+    /// The last round ended behind the deadline.
+    [[nodiscard]] bool is_late() const noexcept { return is_late_; }
     /// After give_up: one sentence with the numbers and the remedies. `dirty_rate` is the guest's.
     [[nodiscard]] std::string explain(BytesPerSecond dirty_rate) const;
 
 private:
     void measure(const RoundObservation& round);
+    [[nodiscard]] Decision after_stall(const RoundObservation& round);
 
-    Duration goal_;
-    OnStall on_stall_;
-    std::uint32_t stall_rounds_;
-    std::uint32_t max_rounds_;
+    Policy policy_;
     std::uint32_t rounds_ = 0;
     std::uint32_t rounds_without_gain_ = 0;
     std::uint32_t polishing_ = 0;
+    unsigned throttle_ = 0;
+    bool is_late_ = false;
     formats::PageCount best_{UINT64_MAX};
     formats::PageCount last_{UINT64_MAX};
     BytesPerSecond goodput_;

@@ -12,9 +12,12 @@ formats::Result<OnStall> on_stall_from(std::string_view name) {
     if (name == "stop") {
         return OnStall::stop;
     }
+    if (name == "throttle") {
+        return OnStall::throttle;
+    }
     return formats::fail(
         formats::ErrorCode::invalid_argument,
-        fmt::format("'{}' is no answer to a stall: it is abort or stop", name));
+        fmt::format("'{}' is no answer to a stall: it is throttle, stop or abort", name));
 }
 
 formats::Status Policy::check() const {
@@ -31,6 +34,7 @@ formats::Status Policy::check() const {
         {"silence", silence, milliseconds{100}, hours{1}},
         {"plan deadline", plan_deadline, milliseconds{100}, hours{1}},
         {"handover deadline", handover_deadline, milliseconds{100}, hours{1}},
+        {"deadline", deadline.value_or(hours{1}), milliseconds{100}, hours{24 * 7}},
     };
     for (const Time& time : times) {
         if (time.value < time.smallest || time.value > time.largest) {

@@ -17,17 +17,21 @@ using transport::BytesPerSecond;
 
 /// What to do when rounds of pre-copy do not get smaller any more.
 enum class OnStall : std::uint8_t {
-    abort, ///< fail; the VM stays on the source, untouched
-    stop,  ///< switch over whatever the blackout will be
+    abort,    ///< fail; the VM stays on the source, untouched
+    stop,     ///< switch over whatever the blackout will be
+    throttle, ///< slow the guest down until rounds get smaller, as far as it goes; then fail
 };
-/// "abort", "stop".
+/// "abort", "stop", "throttle".
 formats::Result<OnStall> on_stall_from(std::string_view name);
 
 /// What the user may ask of a migration.
 struct Policy {
     /// The blackout aimed at: the switch-over happens when the predicted one is within it.
     Duration downtime = std::chrono::milliseconds{100};
-    OnStall on_stall = OnStall::abort;
+    OnStall on_stall = OnStall::throttle;
+    /// For everything until the guest stands still, from the start of the migration. What follows
+    /// when it has passed is what follows a stall; a guest is not slowed down then, but stays.
+    std::optional<Duration> deadline;
     /// Rounds in a row that left less than a tenth fewer pages than the best before them.
     std::uint32_t stall_rounds = 4;
     std::uint32_t max_rounds = 40;

@@ -29,6 +29,7 @@ struct ProgressSnapshot {
     /// Unset until the first round has been measured.
     std::optional<Duration> predicted_blackout;
     Duration downtime_goal{};
+    unsigned throttle_percent = 0; ///< by which the guest is slowed down
     /// Until the end of this round; unset while there is no rate.
     std::optional<Duration> eta;
     Duration elapsed{};
@@ -104,6 +105,8 @@ public:
     void add_wire(formats::Bytes wire) noexcept;
     void end_round();
     void set_dirty_rate(BytesPerSecond rate) noexcept { snapshot_.dirty_rate = rate; }
+    void set_downtime_goal(Duration goal) noexcept { snapshot_.downtime_goal = goal; }
+    void set_throttle(unsigned percent) noexcept { snapshot_.throttle_percent = percent; }
     void predict(Duration blackout) noexcept;
     [[nodiscard]] Blackout& blackout() noexcept { return report_.blackout; }
 
@@ -111,6 +114,8 @@ public:
     /// The round now running, or the last one.
     [[nodiscard]] const RoundReport& round() const noexcept { return report_.rounds.back(); }
     [[nodiscard]] Clock::time_point now() const { return now_(); }
+    [[nodiscard]] Clock::time_point started() const noexcept { return started_; }
+    [[nodiscard]] Duration elapsed() const { return now_() - started_; }
     /// Everything, with the totals worked out.
     [[nodiscard]] Report report() const;
 

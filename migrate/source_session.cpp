@@ -17,17 +17,66 @@ Task<SourceOutcome> SourceSession::run() {
     Status ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
     transport::TaskGroup main{executor_};
     main.start(phases(), [&ended](const Status& outcome) { ended = outcome; });
-    gate_.on_request([this, &main] {
+    stop_ = [this, &main] {
         main.cancel();
         if (channel_) {
             channel_->hurry(options_.policy.farewell_limit());
         }
-    });
+    };
+    gate_.on_request(stop_);
+    if (options_.tuner != nullptr) {
+        options_.tuner->attach(options_.policy, [this](const Policy& policy) { adopt(policy); });
+    }
+    arm_deadline();
     // The outcome arrives through `ended`, whatever it is.
     auto joined = co_await main.join();
-    gate_.on_request({});
     (void)joined;
+    deadline_.cancel();
+    if (options_.tuner != nullptr) {
+        options_.tuner->detach();
+    }
+    gate_.on_request({});
+    stop_ = {};
     co_return co_await conclude(std::move(ended));
+}
+
+void SourceSession::adopt(const Policy& policy) {
+    options_.policy = policy;
+    limiter_.set_rate(policy.bandwidth);
+    convergence_.adopt(policy);
+    slow_down(convergence_.throttle_percent());
+    progress_.set_downtime_goal(policy.downtime);
+    arm_deadline();
+}
+
+/// A guest that is to be stopped late is stopped at the end of a round; all else ends at once. Once
+/// the guest stands still the deadline is met.
+void SourceSession::arm_deadline() {
+    const Policy& policy = options_.policy;
+    if (!policy.deadline || policy.on_stall == OnStall::stop) {
+        deadline_.cancel();
+        return;
+    }
+    deadline_.expires_at(progress_.started() + *policy.deadline);
+    deadline_.async_wait([this](const boost::system::error_code& error) {
+        if (!error && stop_ && state_.state() <= SourceState::precopy) {
+            is_late_ = true;
+            stop_();
+        }
+    });
+}
+
+std::string SourceSession::explain_lateness() const {
+    std::string why = "no page was sent by then";
+    if (round_ > 0) {
+        why = convergence_.explain(progress_.snapshot().dirty_rate);
+    } else if (state_.state() == SourceState::precopy) {
+        why = "the first pass over the guest's memory was not done by then";
+    }
+    return fmt::format(
+        "the deadline of {} ms has passed: {}",
+        std::chrono::duration_cast<std::chrono::milliseconds>(*options_.policy.deadline).count(),
+        why);
 }
 
 /// The one place that says what a failure means. It depends on the state alone: before the commit
@@ -37,6 +86,7 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
     if (!ended) {
         const SourceState next = after_failure(state_.state());
         // First of all the guest goes on.
+        slow_down(0);
         Status resumed;
         if (next == SourceState::reclaimed) {
             resumed = co_await go_on_here();
@@ -45,6 +95,9 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
         if (gate_.is_requested() && ended.error().code() == ErrorCode::cancelled) {
             // Whatever wait it was that the request ended.
             ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
+        }
+        if (is_late_ && ended.error().code() == ErrorCode::cancelled && !gate_.is_requested()) {
+            ended = formats::fail(ErrorCode::timed_out, explain_lateness());
         }
         formats::Error error = std::move(ended).error();
         if (!resumed) {

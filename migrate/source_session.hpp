@@ -5,6 +5,7 @@
 #include "migrate/handover.hpp"
 #include "migrate/phase.hpp"
 #include "migrate/policy.hpp"
+#include "migrate/policy_tuner.hpp"
 #include "migrate/progress.hpp"
 #include "transport/byte_stream.hpp"
 #include "vmm/machine.hpp"
@@ -26,6 +27,8 @@ struct SourceOptions {
     /// How often the VM has changed hands so far; the destination gets the next one.
     Epoch epoch{};
     Policy policy;
+    /// Where the policy may be changed while it is at work; outlives the session. May be null.
+    PolicyTuner* tuner = nullptr;
     /// What a blackout needs beside the last pages, for the prediction, until it is measured.
     Duration fixed_cost = std::chrono::milliseconds{8};
 };

@@ -4,16 +4,20 @@
 #include "dirtylog/dirty_rate.hpp"
 #include "dirtylog/dirty_tracker.hpp"
 #include "migrate/convergence.hpp"
+#include "migrate/detail/guest_throttle.hpp"
 #include "migrate/page_sender.hpp"
 #include "migrate/session_channel.hpp"
 #include "migrate/source_inbox.hpp"
 #include "migrate/source_session.hpp"
 #include "transport/task_group.hpp"
 
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 
 namespace wherry::migrate::detail {
@@ -41,7 +45,9 @@ public:
           handover_{options_.epoch},
           limiter_{executor},
           helpers_{executor},
-          convergence_{options_.policy} {
+          convergence_{options_.policy},
+          throttle_{machine},
+          deadline_{executor} {
         limiter_.set_rate(options_.policy.bandwidth);
     }
 
@@ -54,6 +60,11 @@ private:
     Task<void> precopy();
     Task<void> drain();
     Task<void> hand_over();
+
+    void adopt(const Policy& policy);
+    void arm_deadline();
+    void slow_down(unsigned percent);
+    [[nodiscard]] std::string explain_lateness() const;
 
     Task<void> start_tracking();
     Task<void> send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last);
@@ -106,6 +117,10 @@ private:
     RoundTotals last_round_;
     Duration last_round_took_{};
     Convergence convergence_;
+    GuestThrottle throttle_;
+    boost::asio::steady_timer deadline_;
+    std::function<void()> stop_; ///< ends the phases as cancelled
+    bool is_late_ = false;       ///< the deadline ended them
 
     std::optional<PausedGuest> paused_;
     std::optional<GivenUpGuest> given_up_;

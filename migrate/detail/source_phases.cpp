@@ -198,12 +198,23 @@ formats::Result<Decision> SourceSession::judge_round() {
     RoundObservation seen;
     seen.wire_bytes = last_round_.wire_bytes;
     seen.duration = last_round_took_ - last_round_.waited;
+    seen.sent = last_round_.raw_pages + last_round_.zero_pages + last_round_.untold;
     seen.remaining = dirty_->count();
+    seen.elapsed = progress_.elapsed();
     seen.fixed_cost = options_.fixed_cost + collecting_ + 2 * channel_->round_trip();
     const Decision decision = convergence_.after_round(seen);
     progress_.predict(convergence_.predicted_blackout());
+    if (convergence_.throttle_percent() > throttle_.percent()) {
+        progress_.note(fmt::format(
+            "round {}: the guest is slowed down by {} % for rounds to get smaller",
+            round_ - 1,
+            convergence_.throttle_percent()));
+    }
+    slow_down(convergence_.throttle_percent());
     if (decision == Decision::give_up) {
-        return formats::fail(ErrorCode::wrong_state, convergence_.explain(rate));
+        return convergence_.is_late()
+                   ? formats::fail(ErrorCode::timed_out, explain_lateness())
+                   : formats::fail(ErrorCode::wrong_state, convergence_.explain(rate));
     }
     return decision;
 }
@@ -236,6 +247,11 @@ Task<void> SourceSession::precopy() {
             co_return Status{};
         }
     }
+}
+
+void SourceSession::slow_down(unsigned percent) {
+    throttle_.set(percent);
+    progress_.set_throttle(percent);
 }
 
 /// vCPUs first, then devices, then the last look at what both of them wrote: nothing can write

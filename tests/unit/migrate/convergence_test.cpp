@@ -23,6 +23,13 @@ RoundObservation round_leaving(std::uint64_t pages) {
     return round;
 }
 
+/// What stays where it is when rounds do not get smaller.
+Policy aborting() {
+    Policy policy;
+    policy.on_stall = OnStall::abort;
+    return policy;
+}
+
 std::vector<Decision> decisions(Policy policy, const std::vector<std::uint64_t>& remaining) {
     Convergence convergence{policy};
     std::vector<Decision> made;
@@ -72,13 +79,13 @@ TEST_SUITE("migrate.convergence") {
     }
 
     TEST_CASE("a fixed cost above the goal is a stall, not an endless migration") {
-        Policy policy;
+        Policy policy = aborting();
         policy.downtime = 5ms;
         CHECK(decisions(policy, {10, 10, 10, 10, 10}).back() == Decision::give_up);
     }
 
     TEST_CASE("rounds that do not get smaller end in giving up after stall_rounds of them") {
-        Policy policy;
+        Policy policy = aborting();
         policy.stall_rounds = 3;
         CHECK(
             decisions(policy, {100'000, 50'000, 49'000, 51'000, 50'000}) ==
@@ -86,7 +93,7 @@ TEST_SUITE("migrate.convergence") {
     }
 
     TEST_CASE("a gain begins the count of rounds without one anew") {
-        Policy policy;
+        Policy policy = aborting();
         policy.stall_rounds = 2;
         CHECK(
             decisions(policy, {100'000, 99'000, 50'000, 49'500, 20'000, 19'900, 19'800}) ==
@@ -108,6 +115,87 @@ TEST_SUITE("migrate.convergence") {
         CHECK(
             decisions(policy, {1'000'000, 800'000, 600'000, 400'000}) ==
             std::vector{again, again, again, Decision::give_up});
+    }
+
+    TEST_CASE("a stall slows the guest down to what would halve the rounds, by a tenth at least") {
+        Policy policy;
+        policy.stall_rounds = 1;
+        Convergence convergence{policy};
+        const auto stalled = [&](std::uint64_t sent, std::uint64_t left) {
+            auto round = round_leaving(left);
+            round.sent = PageCount{sent};
+            return convergence.after_round(round);
+        };
+        CHECK(stalled(100'000, 100'000) == again); // the first one gains
+        CHECK(convergence.throttle_percent() == 0);
+        CHECK(stalled(100'000, 100'000) == again);
+        CHECK(convergence.throttle_percent() == 50);
+        CHECK(stalled(100'000, 100'000) == again);
+        CHECK(convergence.throttle_percent() == 75);
+        CHECK(stalled(400'000, 100'000) == again); // it would halve by itself, and does not
+        CHECK(convergence.throttle_percent() == 85);
+        CHECK(stalled(100'000, 100'000) == again);
+        CHECK(convergence.throttle_percent() == 95);
+        CHECK(stalled(100'000, 100'000) == again);
+        CHECK(convergence.throttle_percent() == 99);
+        CHECK(stalled(100'000, 100'000) == Decision::give_up);
+        const auto text = convergence.explain(BytesPerSecond{1});
+        CHECK(text.find("slowed down by 99 %") != std::string::npos);
+    }
+
+    TEST_CASE("a guest that is slowed down has its rounds, and goes on at once when told so") {
+        Policy policy;
+        policy.stall_rounds = 1;
+        Convergence convergence{policy};
+        for (const std::uint64_t left : {100'000U, 100'000U, 40'000U, 15'000U}) {
+            CHECK(convergence.after_round(round_leaving(left)) == again);
+        }
+        CHECK(convergence.throttle_percent() > 0);
+        convergence.adopt(aborting());
+        CHECK(convergence.throttle_percent() == 0);
+        CHECK(convergence.after_round(round_leaving(2'000)) == again);
+        CHECK(convergence.after_round(round_leaving(100)) == over);
+    }
+
+    TEST_CASE("a guest is not slowed down for a goal that no slowness reaches") {
+        Policy policy;
+        policy.downtime = 5ms;
+        policy.stall_rounds = 1;
+        Convergence convergence{policy};
+        CHECK(convergence.after_round(round_leaving(100)) == again);
+        CHECK(convergence.after_round(round_leaving(100)) == Decision::give_up);
+        CHECK(convergence.throttle_percent() == 0);
+    }
+
+    TEST_CASE("the deadline ends the rounds as a stall does, but for slowing down") {
+        const auto late = [](OnStall on_stall) {
+            Policy policy;
+            policy.on_stall = on_stall;
+            policy.deadline = 5s;
+            Convergence convergence{policy};
+            auto round = round_leaving(100'000);
+            round.elapsed = 4s;
+            CHECK(convergence.after_round(round) == again);
+            CHECK_FALSE(convergence.is_late());
+            round = round_leaving(50'000);
+            round.elapsed = 5s;
+            const auto decision = convergence.after_round(round);
+            CHECK(convergence.is_late());
+            CHECK(convergence.throttle_percent() == 0);
+            return decision;
+        };
+        CHECK(late(OnStall::abort) == Decision::give_up);
+        CHECK(late(OnStall::throttle) == Decision::give_up);
+        CHECK(late(OnStall::stop) == Decision::switch_over_late);
+    }
+
+    TEST_CASE("a round that ends late and within the goal switches over all the same") {
+        Policy policy;
+        policy.deadline = 1s;
+        Convergence convergence{policy};
+        auto round = round_leaving(10);
+        round.elapsed = 2s;
+        CHECK(convergence.after_round(round) == over);
     }
 
     TEST_CASE("a tiny round does not change the measured goodput") {

@@ -120,6 +120,9 @@ std::string rule_broken(Attempt& attempt, TestMachine& machine, const RunWitness
     if (machine.is_tracked()) {
         return "the source's dirty tracking was left on";
     }
+    if (machine.throttled() != 0) {
+        return "the source's guest was left slowed down";
+    }
     if ((sent.custody == Custody::source) != runs(machine)) {
         return "the source runs its guest exactly when it is its own";
     }

@@ -12,6 +12,7 @@ using formats::ErrorCode;
 using formats::Phase;
 using migrate::Custody;
 using migrate::DestinationState;
+using migrate::Duration;
 using migrate::SourceState;
 
 namespace {
@@ -180,6 +181,7 @@ TEST_SUITE("migrate.loopback") {
         options.writes_per_fetch = 20'000;
         options.calming = 0;
         test.attempt.source.policy.downtime = 1ms;
+        test.attempt.source.policy.on_stall = migrate::OnStall::abort;
         const auto machine = running_machine(test.witness, options);
         test.attempt.run(*machine, test.witness);
         CHECK(test.attempt.sent->state == SourceState::reclaimed);
@@ -207,6 +209,102 @@ TEST_SUITE("migrate.loopback") {
         test.attempt.run(*machine, test.witness);
         CHECK(test.attempt.sent->state == SourceState::handed_off);
         CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
+    }
+
+    TEST_CASE("the same guest is slowed down until it can be moved, and not a moment longer") {
+        Loopback test;
+        TestMachineOptions options;
+        options.memory = mib * 64;
+        options.hot_pages = 16'000;
+        options.writes_per_fetch = 20'000;
+        options.calming = 0;
+        test.attempt.source.policy.downtime = 60ms;
+        const auto machine = running_machine(test.witness, options);
+        test.attempt.run(*machine, test.witness);
+        // How far a machine gets in 60 ms is its own affair; that the guest is free is ours.
+        const auto& sent = *test.attempt.sent;
+        CHECK((sent.state == SourceState::handed_off || sent.state == SourceState::reclaimed));
+        CHECK(machine->most_throttled() > 0);
+        CHECK(std::ranges::any_of(sent.report.notes, [](const std::string& note) {
+            return note.find("slowed down by") != std::string::npos;
+        }));
+        CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
+    }
+
+    TEST_CASE("a deadline ends even the first pass, and the guest goes on here") {
+        Loopback test;
+        TestMachineOptions options;
+        options.memory = mib * 16;
+        test.attempt.source.policy.bandwidth = migrate::BytesPerSecond{64 * 1024};
+        test.attempt.source.policy.deadline = 200ms;
+        const auto machine = running_machine(test.witness, options, 3800); // three minutes
+        test.attempt.run(*machine, test.witness);
+        CHECK(test.attempt.sent->state == SourceState::reclaimed);
+        const auto& error = *test.attempt.sent->error;
+        CHECK(error.code() == ErrorCode::timed_out);
+        CHECK(error.phase() == Phase::precopy);
+        CHECK(error.text().find("the deadline of 200 ms has passed") != std::string::npos);
+        CHECK(
+            test.attempt.received->error->text().find("the deadline of 200 ms") !=
+            std::string::npos);
+        CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
+    }
+
+    TEST_CASE("a policy that is changed under way counts at once") {
+        Loopback test;
+        TestMachineOptions options;
+        options.memory = mib * 16;
+        migrate::PolicyTuner tuner{test.io.get_executor()};
+        CHECK(tuner.change({.downtime = 1s}).error().code() == ErrorCode::wrong_state);
+        test.attempt.source.tuner = &tuner;
+        test.attempt.source.policy.bandwidth = migrate::BytesPerSecond{64 * 1024};
+        bool is_changed = false;
+        test.attempt.source_observer.on_progress = [&](const migrate::ProgressSnapshot& now) {
+            if (now.phase != Phase::precopy || std::exchange(is_changed, true)) {
+                return;
+            }
+            CHECK(
+                tuner.change({.downtime = Duration::zero()}).error().text().find("downtime") !=
+                std::string::npos);
+            CHECK(tuner.change(
+                {.downtime = 700ms,
+                 .on_stall = migrate::OnStall::stop,
+                 .bandwidth = std::optional<migrate::BytesPerSecond>{}}));
+        };
+        const auto machine = running_machine(test.witness, options, 3800);
+        test.attempt.run(*machine, test.witness); // not in three minutes
+        CHECK(is_changed);
+        CHECK(test.attempt.sent->state == SourceState::handed_off);
+        CHECK(test.attempt.source_observer.snapshots.back().downtime_goal == 700ms);
+        CHECK(tuner.change({.downtime = 1s}).error().code() == ErrorCode::wrong_state);
+        CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
+    }
+
+    TEST_CASE("a deadline that is set under way counts, and one that is taken back does not") {
+        for (const bool is_taken_back : {false, true}) {
+            Loopback test;
+            TestMachineOptions options;
+            options.memory = mib * 16;
+            migrate::PolicyTuner tuner{test.io.get_executor()};
+            test.attempt.source.tuner = &tuner;
+            test.attempt.source.policy.bandwidth = migrate::BytesPerSecond{(mib * 4).value()};
+            if (is_taken_back) {
+                test.attempt.source.policy.deadline = 400ms;
+            }
+            bool is_changed = false;
+            test.attempt.source_observer.on_progress = [&](const migrate::ProgressSnapshot& now) {
+                if (now.phase == Phase::precopy && !std::exchange(is_changed, true)) {
+                    using Deadline = std::optional<Duration>;
+                    CHECK(tuner.change({.deadline = is_taken_back ? Deadline{} : Deadline{400ms}}));
+                }
+            };
+            const auto machine = running_machine(test.witness, options, 800); // 2.5 MiB
+            test.attempt.run(*machine, test.witness);
+            CHECK(
+                test.attempt.sent->state ==
+                (is_taken_back ? SourceState::handed_off : SourceState::reclaimed));
+            CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
+        }
     }
 
     TEST_CASE("a bandwidth limit holds for the rounds") {
