@@ -147,6 +147,12 @@ Result<api::Job> ApiClient::cancel(std::string_view id) {
         request("POST", fmt::format("/v1/jobs/{}/cancel", id), {}), message_from_json<api::Job>);
 }
 
+Result<api::Job> ApiClient::tune(std::string_view id, const api::TuneRequest& change) {
+    return then(
+        request("POST", fmt::format("/v1/jobs/{}/set", id), to_json(change, JsonLayout::one_line)),
+        message_from_json<api::Job>);
+}
+
 Result<api::Job>
 ApiClient::watch(std::string_view id, const std::function<bool(const api::Job&)>& each) {
     // The instance answers a watch when the job has moved on, or after its own patience: see

@@ -24,6 +24,7 @@ int run(int argc, char** argv) {
     add_migrate(app, action);
     add_inspection(app, action);
     add_control(app, action);
+    add_set(app, action);
     add_pki(app, action);
     add_demo(app, action);
     try {

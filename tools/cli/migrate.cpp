@@ -6,6 +6,7 @@
 #include "tools/quantities.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -30,7 +31,8 @@ struct Options {
     bool insecure = false;
     std::string downtime = "100ms";
     std::string bandwidth;
-    std::string on_stall = "abort";
+    std::string deadline;
+    std::string on_stall = "throttle";
     std::string connect_timeout = "5s";
     bool detach = false;
     bool json = false;
@@ -57,6 +59,12 @@ Result<api::MigrateRequest> request_from(const Options& options) {
     if (!bandwidth) {
         return formats::fail(bandwidth.error());
     }
+    const auto deadline = options.deadline.empty()
+                              ? Result<std::chrono::milliseconds>{std::chrono::milliseconds{0}}
+                              : parse_duration(options.deadline);
+    if (!deadline) {
+        return formats::fail(deadline.error());
+    }
     api::MigrateRequest request;
     request.set_to(options.to);
     if (!options.tls.empty()) {
@@ -67,6 +75,7 @@ Result<api::MigrateRequest> request_from(const Options& options) {
     request.set_downtime_ms(static_cast<double>(downtime->count()));
     request.set_connect_timeout_ms(static_cast<double>(connect_timeout->count()));
     request.set_bandwidth(static_cast<double>(bandwidth->value()));
+    request.set_deadline_ms(static_cast<double>(deadline->count()));
     request.set_on_stall(options.on_stall);
     return request;
 }
@@ -202,13 +211,17 @@ void add_migrate(CLI::App& app, Action& action) {
         ->excludes(tls);
     command->add_option("--downtime", options->downtime, "Longest blackout to aim for (100ms)");
     command->add_option("--bandwidth", options->bandwidth, "Bytes a second at most, like 500M");
+    command->add_option(
+        "--deadline",
+        options->deadline,
+        "How long it may take until the guest is stopped, like 5m");
     command
         ->add_option(
             "--on-stall",
             options->on_stall,
-            "When the guest dirties faster than the link carries: abort (it stays here) or\n"
-            "stop (switch over all the same)")
-        ->check(CLI::IsMember({"abort", "stop"}));
+            "When the guest dirties faster than the link carries: throttle (slow it down), abort\n"
+            "(it stays here) or stop (switch over all the same) (throttle)")
+        ->check(CLI::IsMember({"throttle", "abort", "stop"}));
     command->add_option(
         "--connect-timeout", options->connect_timeout, "How long to try to connect (5s)");
     command->add_flag("--detach", options->detach, "Return at once; print the job's id");

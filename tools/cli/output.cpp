@@ -56,7 +56,7 @@ std::string progress_line(const api::Job& job) {
         return fmt::format("{} · {}", now.phase(), format_duration(from_ms(now.elapsed_ms())));
     }
     return fmt::format(
-        "pass {} · {} of {} · {} wire ({} effective) · dirty {} · est. blackout {} (goal {}) · "
+        "pass {} · {} of {} · {} wire ({} effective) · dirty {}{} · est. blackout {} (goal {}) · "
         "ETA {}",
         now.round() + 1,
         format_bytes(now.round_bytes()),
@@ -64,6 +64,8 @@ std::string progress_line(const api::Job& job) {
         format_rate(now.wire_rate()),
         format_rate(now.effective_rate()),
         format_rate(now.dirty_rate()),
+        now.throttle_percent() == 0 ? std::string{}
+                                    : fmt::format(" (slowed by {} %)", now.throttle_percent()),
         format_duration(from_ms(now.predicted_blackout_ms())),
         format_duration(from_ms(now.downtime_goal_ms())),
         format_duration(from_ms(now.eta_ms())));

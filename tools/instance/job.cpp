@@ -39,6 +39,7 @@ void describe(const migrate::ProgressSnapshot& from, api::Progress& into) {
     into.set_downtime_goal_ms(ms(from.downtime_goal));
     into.set_eta_ms(ms(from.eta.value_or(migrate::Duration{})));
     into.set_elapsed_ms(ms(from.elapsed));
+    into.set_throttle_percent(from.throttle_percent);
 }
 
 void describe(const migrate::Report& from, api::Report& into) {
@@ -90,7 +91,8 @@ Job::Job(JobKind kind, std::string id, std::string peer, transport::Executor ses
     : kind_{kind},
       id_{std::move(id)},
       peer_{std::move(peer)},
-      gate_{std::move(session)} {}
+      gate_{session},
+      tuner_{std::move(session)} {}
 
 void Job::progressed(const migrate::ProgressSnapshot& now) {
     const std::lock_guard lock{mutex_};

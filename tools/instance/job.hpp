@@ -4,6 +4,7 @@
 #include "formats/error.hpp"
 #include "formats/proto/api.pb.h"
 #include "migrate/cancel_gate.hpp"
+#include "migrate/policy_tuner.hpp"
 #include "migrate/progress.hpp"
 
 #include <mutex>
@@ -32,12 +33,14 @@ public:
     [[nodiscard]] bool is_running() const;
     [[nodiscard]] api::Job describe() const;
     [[nodiscard]] migrate::CancelGate& gate() noexcept { return gate_; }
+    [[nodiscard]] migrate::PolicyTuner& tuner() noexcept { return tuner_; }
 
 private:
     const JobKind kind_;
     const std::string id_;
     const std::string peer_;
     migrate::CancelGate gate_;
+    migrate::PolicyTuner tuner_;
 
     mutable std::mutex mutex_;
     JobState state_ = JobState::running;

@@ -3,6 +3,7 @@
 #include "tools/instance/vmm_instance.hpp"
 #include "tools/json.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -27,17 +28,45 @@ std::unexpected<formats::Error> no_such_route(const ApiCall& call) {
     return fail(ErrorCode::not_found, fmt::format("there is no {} {}", call.method, call.path));
 }
 
+migrate::Duration from_ms(double ms) {
+    return std::chrono::duration_cast<migrate::Duration>(
+        std::chrono::duration<double, std::milli>{ms});
+}
+
+migrate::BytesPerSecond rate_from(double bytes_per_second) {
+    return migrate::BytesPerSecond{static_cast<std::uint64_t>(bytes_per_second)};
+}
+
+/// A JSON number may be anything; what is no duration or rate at all is refused before it is
+/// converted.
+Status check_number(std::string_view name, double value) {
+    constexpr double largest = 1e15;
+    if (value >= 0 && value <= largest) {
+        return {};
+    }
+    return fail(
+        ErrorCode::invalid_argument,
+        fmt::format("{} is between 0 and {:.0f}, not {}", name, largest, value));
+}
+
 Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
     migrate::Policy policy;
-    const auto from_ms = [](double ms) {
-        return std::chrono::duration_cast<migrate::Duration>(
-            std::chrono::duration<double, std::milli>{ms});
-    };
+    for (const auto& [name, value] :
+         {std::pair{"downtime_ms", request.downtime_ms()},
+          {"bandwidth", request.bandwidth()},
+          {"deadline_ms", request.deadline_ms()}}) {
+        if (auto good = check_number(name, value); !good) {
+            return fail(std::move(good).error());
+        }
+    }
     if (request.downtime_ms() > 0) {
         policy.downtime = from_ms(request.downtime_ms());
     }
     if (request.bandwidth() > 0) {
-        policy.bandwidth = migrate::BytesPerSecond{static_cast<std::uint64_t>(request.bandwidth())};
+        policy.bandwidth = rate_from(request.bandwidth());
+    }
+    if (request.deadline_ms() > 0) {
+        policy.deadline = from_ms(request.deadline_ms());
     }
     if (!request.on_stall().empty()) {
         const auto on_stall = migrate::on_stall_from(request.on_stall());
@@ -50,6 +79,62 @@ Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
         return fail(std::move(good).error());
     }
     return policy;
+}
+
+Result<migrate::PolicyChange> change_from(const api::TuneRequest& request) {
+    for (const auto& [name, value] :
+         {std::pair{"downtime_ms", request.downtime_ms()},
+          {"bandwidth", request.bandwidth()},
+          {"deadline_ms", request.deadline_ms()}}) {
+        if (auto good = check_number(name, value); !good) {
+            return fail(std::move(good).error());
+        }
+    }
+    migrate::PolicyChange change;
+    if (request.has_downtime_ms()) {
+        change.downtime = from_ms(request.downtime_ms());
+    }
+    if (request.has_bandwidth()) {
+        change.bandwidth.emplace();
+        if (request.bandwidth() > 0) {
+            change.bandwidth->emplace(rate_from(request.bandwidth()));
+        }
+    }
+    if (request.has_deadline_ms()) {
+        change.deadline.emplace();
+        if (request.deadline_ms() > 0) {
+            change.deadline->emplace(from_ms(request.deadline_ms()));
+        }
+    }
+    if (request.has_on_stall()) {
+        const auto on_stall = migrate::on_stall_from(request.on_stall());
+        if (!on_stall) {
+            return fail(on_stall.error());
+        }
+        change.on_stall = *on_stall;
+    }
+    return change;
+}
+
+Status tune(Job& job, const std::string& body) {
+    const auto request = message_from_json<api::TuneRequest>(body);
+    if (!request) {
+        return fail(request.error());
+    }
+    const auto change = change_from(*request);
+    if (!change) {
+        return fail(change.error());
+    }
+    return job.tuner().change(*change);
+}
+
+Status cancel(Job& job) {
+    if (job.gate().request_cancel() == migrate::CancelAnswer::too_late) {
+        return fail(
+            ErrorCode::wrong_state,
+            "too late to cancel: the VM is past the commit point and belongs to the destination");
+    }
+    return {};
 }
 
 Result<transport::Security> client_security(const api::MigrateRequest& request) {
@@ -105,26 +190,24 @@ Result<std::string> VmmInstance::answer_vm(const ApiCall& call) {
 }
 
 Task<std::string> VmmInstance::answer_job(ApiCall call) {
-    constexpr std::string_view cancel_suffix = "/cancel";
-    auto id = call.path.substr(jobs_path.size());
-    const bool cancels = call.method == "POST" && id.ends_with(cancel_suffix);
-    if (cancels) {
-        id.resize(id.size() - cancel_suffix.size());
-    }
+    const auto what = std::string_view{call.path}.substr(jobs_path.size());
+    const auto slash = std::min(what.find('/'), what.size());
+    const auto id = what.substr(0, slash);
+    const auto verb = what.substr(slash);
     const auto job = job_;
     if (!job || job->id() != id) {
         co_return fail(ErrorCode::not_found, fmt::format("there is no job {}", id));
     }
-    if (cancels) {
-        const auto answer = job->gate().request_cancel();
-        if (answer == migrate::CancelAnswer::too_late) {
-            co_return fail(
-                ErrorCode::wrong_state,
-                "too late to cancel: the VM is past the commit point and belongs to the "
-                "destination");
-        }
-    } else if (call.method != "GET") {
+    Status done;
+    if (call.method == "POST" && verb == "/cancel") {
+        done = cancel(*job);
+    } else if (call.method == "POST" && verb == "/set") {
+        done = tune(*job, call.body);
+    } else if (call.method != "GET" || !verb.empty()) {
         co_return no_such_route(call);
+    }
+    if (!done) {
+        co_return fail(std::move(done).error());
     }
     // A watcher's question waits for news, but never long: progress is news too.
     constexpr std::chrono::milliseconds look_again{25};
@@ -168,7 +251,11 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
     job_ = std::make_shared<Job>(
         JobKind::migrate, make_migration_id(), to->to_string(), session_.executor());
     migrate::SourceOptions options{
-        .vm_name = name_.name(), .migration_id = job_->id(), .epoch = epoch_, .policy = *policy};
+        .vm_name = name_.name(),
+        .migration_id = job_->id(),
+        .epoch = epoch_,
+        .policy = *policy,
+        .tuner = &job_->tuner()};
     auto session = migrate::run_source(
         *machine_,
         std::move(options),
