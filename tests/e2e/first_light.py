@@ -153,7 +153,7 @@ class CommandLine(HostCase):
 
     def test_a_guest_that_finds_damage_is_told_apart(self):
         a = self.run_vm(
-            "a", options=self.guest_options + " exit-after=2000 fault=stale fault-after=300")
+            "a", options=self.guest_options + " exit-after=6000 fault=stale fault-after=300")
         self.assertEqual(a.process.wait(60), 1)
         self.assertIn("wherry-guest error", a.log.read_text())
 
