@@ -116,6 +116,13 @@ formats::Status SourceHandover::on_running(Epoch epoch) {
     return checked;
 }
 
+Epoch SourceHandover::epoch_if_kept() const noexcept {
+    if (state_ == State::holding) {
+        return Epoch{static_cast<std::uint64_t>(offered_) - 1};
+    }
+    return taken_back(offered_);
+}
+
 Custody SourceHandover::custody() const noexcept {
     switch (state_) {
     case State::holding:

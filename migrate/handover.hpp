@@ -29,6 +29,10 @@ enum class Epoch : std::uint64_t {};
 constexpr Epoch next(Epoch epoch) noexcept {
     return Epoch{static_cast<std::uint64_t>(epoch) + 1};
 }
+/// Of a VM that was offered as `offered` and stayed where it was: see docs/design.md, "Ownership".
+constexpr Epoch taken_back(Epoch offered) noexcept {
+    return next(offered);
+}
 
 /// Which side a person decided to keep.
 enum class Keep : std::uint8_t { source, destination };
@@ -102,6 +106,8 @@ public:
     GivenUpGuest commit(PausedGuest guest);
     formats::Status on_running(Epoch epoch);
     [[nodiscard]] Custody custody() const noexcept;
+    /// Of the guest if it stays on this side.
+    [[nodiscard]] Epoch epoch_if_kept() const noexcept;
 
 private:
     enum class State : std::uint8_t { holding, offered, accepted, committed, confirmed };

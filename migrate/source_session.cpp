@@ -143,6 +143,7 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
     }
     outcome.state = state_.state();
     outcome.custody = state_.custody();
+    outcome.epoch = handover_.epoch_if_kept();
     outcome.report = progress_.report();
     co_return outcome;
 }

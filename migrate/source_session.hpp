@@ -37,6 +37,9 @@ struct SourceOutcome {
     /// handed_off, reclaimed or in_doubt.
     SourceState state = SourceState::reclaimed;
     Custody custody = Custody::source;
+    /// What the VM on this side is from now on: as before, or two later where it was offered and
+    /// taken back, so that no message of this attempt fits the next one.
+    Epoch epoch{};
     /// What went wrong; `cancelled` after a cancel. Unset: the destination runs the guest.
     std::optional<formats::Error> error;
     /// While in_doubt: the machine stays paused until this is resolved.

@@ -346,6 +346,11 @@ Task<void> SourceSession::hand_over() {
 /// side. From handover_.commit() on it never runs here again unless a person says so: the object
 /// that could resume it is consumed. There is no return between that call and the new state.
 Task<void> SourceSession::commit() {
+    // A destination that accepted and has given up since would never hear the commit.
+    auto peer = inbox_->status();
+    if (!peer) {
+        co_return peer;
+    }
     if (!gate_.close()) {
         co_return formats::fail(ErrorCode::cancelled, "the migration was cancelled");
     }

@@ -124,6 +124,13 @@ TEST_SUITE("migrate.handover") {
         CHECK(source.custody() == Custody::destination);
     }
 
+    TEST_CASE("a guest that was offered and stays is two epochs on") {
+        SourceHandover source{Epoch{7}};
+        CHECK(source.epoch_if_kept() == Epoch{7});
+        CHECK(source.offer() == Epoch{8});
+        CHECK(source.epoch_if_kept() == Epoch{9});
+    }
+
     TEST_CASE("messages out of their turn change nothing") {
         SourceHandover source{Epoch{7}};
         CHECK(source.on_accept(Epoch{8}).error().code() == ErrorCode::protocol);

@@ -305,6 +305,33 @@ TEST_SUITE("migrate.hostile_peer") {
         CHECK(error.code() == ErrorCode::protocol);
     }
 
+    TEST_CASE("an accept that comes with the peer's end behind it commits nothing") {
+        // A source that was held up finds both at once; there is no doubt yet, and none is made.
+        Control answer;
+        answer.mutable_plan_answer();
+        Control stored;
+        stored.mutable_round_stored()->set_round(0);
+        Control loaded;
+        loaded.mutable_loaded();
+        Control accept;
+        accept.mutable_accept()->set_epoch(8);
+        Control regret;
+        regret.mutable_error()->set_code(static_cast<std::uint32_t>(ErrorCode::timed_out));
+        regret.mutable_error()->set_text("no commit came");
+        for (const Ending ending : {Ending::waits, Ending::ends}) {
+            Meeting test;
+            test.attempt.source.policy.downtime = 10s;
+            const auto said = preamble() + control(0, hello(formats::Side::destination)) +
+                              control(1, answer) + control(2, stored) + control(3, loaded) +
+                              control(4, accept);
+            (void)test.source_meets(
+                ending == Ending::waits ? said + control(5, regret) : said, ending);
+            // It may have noticed the end before it offered anything.
+            const auto epoch = test.attempt.sent->epoch;
+            CHECK((epoch == migrate::Epoch{9} || epoch == migrate::Epoch{7}));
+        }
+    }
+
     TEST_CASE("a peer that says nothing is named as silent") {
         Meeting source;
         source.attempt.source.policy.silence = 100ms;
