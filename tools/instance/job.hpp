@@ -29,6 +29,7 @@ public:
     /// Once, with what became of it.
     void finish(JobState state, const std::optional<formats::Error>& error, migrate::Report report);
 
+    [[nodiscard]] JobKind kind() const noexcept { return kind_; }
     [[nodiscard]] const std::string& id() const noexcept { return id_; }
     [[nodiscard]] bool is_running() const;
     [[nodiscard]] api::Job describe() const;

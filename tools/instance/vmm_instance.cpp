@@ -79,10 +79,18 @@ void VmmInstance::on_signal() {
                 name_.name());
             end_wanted_ = false;
         } else if (has_running_job()) {
-            job_->gate().request_cancel(); // its outcome says what then may end
-        } else {
+            // Its outcome says what then may end.
+            if (job_->gate().request_cancel() == migrate::CancelAnswer::too_late) {
+                fmt::print(
+                    stderr,
+                    "wherry: {}: the hand-over can no longer be cancelled; ask again once it is "
+                    "over\n",
+                    name_.name());
+                end_wanted_ = false;
+            }
+        } else if (situation_ != Situation::listening || refuse_arrivals()) {
             finish(ExitCode::done);
-        }
+        } // else a VM is just arriving: its job will be cancelled when it is known
         on_signal();
     });
 }
@@ -105,6 +113,7 @@ void VmmInstance::conclude_guest_end() {
 
 void VmmInstance::source_concluded(migrate::SourceOutcome outcome) {
     const bool in_doubt = outcome.state == migrate::SourceState::in_doubt;
+    epoch_ = outcome.epoch;
     job_->finish(state_after(outcome.error, in_doubt), outcome.error, std::move(outcome.report));
     if (outcome.error) {
         print_error(*outcome.error);
@@ -161,11 +170,21 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
             JobKind::receive, make_migration_id(), stream->peer(), session_.executor());
         migrate::DestinationOptions options{
             .host = *host, .make_machine = {}, .available_memory = {}, .policy = {}};
-        options.make_machine = [this, job, &began](const migrate::Arrival& arrival) {
+        options.make_machine =
+            [this, job, &began](
+                const migrate::Arrival& arrival) -> migrate::MachineFactory::result_type {
+            auto expected = Arrivals::awaited;
+            if (!arrivals_.compare_exchange_strong(expected, Arrivals::begun)) {
+                return formats::fail(
+                    ErrorCode::refused, name_.name() + " is ending and takes no VM in");
+            }
             began = true;
             boost::asio::post(context_, [this, job] {
                 job_ = job;
                 situation_ = Situation::incoming;
+                if (end_wanted_) {
+                    job_->gate().request_cancel();
+                }
             });
             return vmm::Machine::create(arrival.config, host_);
         };
@@ -212,6 +231,12 @@ void VmmInstance::destination_concluded(
     } else if (end_wanted_) {
         finish(ExitCode::done);
     }
+}
+
+bool VmmInstance::refuse_arrivals() {
+    auto expected = Arrivals::awaited;
+    return arrivals_.compare_exchange_strong(expected, Arrivals::refused) ||
+           expected == Arrivals::refused;
 }
 
 void VmmInstance::finish(ExitCode code) {

@@ -10,6 +10,7 @@
 #include "tools/instance/session_thread.hpp"
 #include "transport/connection.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -49,6 +50,10 @@ private:
         ended
     };
 
+    /// Whether a VM may still come. Whoever changes it first decides: the session that has one in
+    /// hand, or a user who ends this process.
+    enum class Arrivals : std::uint8_t { awaited, begun, refused };
+
     // The API: vmm_instance_api.cpp.
     transport::Task<std::string> answer(ApiCall call);
     transport::Task<std::string> answer_job(ApiCall call);
@@ -61,6 +66,7 @@ private:
     formats::Status require_own_vm(std::string_view wish) const;
     [[nodiscard]] api::Vm describe() const;
     [[nodiscard]] std::string explain() const;
+    [[nodiscard]] std::string explain_doubt() const;
 
     void source_concluded(migrate::SourceOutcome outcome);
     /// On the session's thread, until a VM has come or begun to come.
@@ -69,6 +75,8 @@ private:
     destination_concluded(const std::shared_ptr<Job>& job, migrate::DestinationOutcome outcome);
     void on_machine_end(const vmm::MachineEnd& end);
     void on_signal();
+    /// False: too late, one has begun.
+    bool refuse_arrivals();
     void conclude_guest_end();
     /// Takes the name away and ends serve() as soon as clients have heard the last news.
     void finish(ExitCode code);
@@ -87,6 +95,7 @@ private:
     std::string listens_on_;
 
     Situation situation_ = Situation::listening;
+    std::atomic<Arrivals> arrivals_{Arrivals::awaited};
     std::unique_ptr<vmm::Machine> machine_;
     migrate::Epoch epoch_{};
     std::optional<migrate::InDoubtGuest> doubt_; ///< refers to machine_

@@ -129,12 +129,14 @@ Status tune(Job& job, const std::string& body) {
 }
 
 Status cancel(Job& job) {
-    if (job.gate().request_cancel() == migrate::CancelAnswer::too_late) {
-        return fail(
-            ErrorCode::wrong_state,
-            "too late to cancel: the VM is past the commit point and belongs to the destination");
+    if (job.gate().request_cancel() == migrate::CancelAnswer::will_cancel) {
+        return {};
     }
-    return {};
+    return fail(
+        ErrorCode::wrong_state,
+        job.kind() == JobKind::migrate
+            ? "too late to cancel: the VM is past the commit point and belongs to the destination"
+            : "too late to cancel: the VM has been accepted here, and the source decides now");
 }
 
 Result<transport::Security> client_security(const api::MigrateRequest& request) {
@@ -301,7 +303,7 @@ Status VmmInstance::resume() {
 }
 
 Status VmmInstance::kill() {
-    if (situation_ == Situation::listening) {
+    if (situation_ == Situation::listening && refuse_arrivals()) {
         finish(ExitCode::done);
         return {};
     }
@@ -330,6 +332,9 @@ Status VmmInstance::resolve(const std::string& body) {
     if (auto resolved = doubt_->resolve(keep); !resolved) {
         return fail(std::move(resolved).error());
     }
+    if (stays && keep == migrate::Keep::source) {
+        epoch_ = migrate::taken_back(doubt_->epoch());
+    }
     doubt_.reset();
     situation_ = stays ? Situation::present : Situation::ended;
     if (!stays) {
@@ -338,27 +343,44 @@ Status VmmInstance::resolve(const std::string& body) {
     return {};
 }
 
+/// The order matters: a side that is alive, and not to be kept, must be told first. tests/model
+/// shows what happens otherwise.
+std::string VmmInstance::explain_doubt() const {
+    const auto& name = name_.name();
+    if (doubt_->here() == migrate::Keep::source) {
+        return fmt::format(
+            "the connection was lost during the hand-over, after the VM was given up; it is paused "
+            "here, and the destination may run it. Look there (wherry status). If it runs there: "
+            "wherry resolve {0} --keep destination. To keep it here, first say --keep source "
+            "there, or make sure that its host is gone for good (one that only does not answer may "
+            "still start it); then: wherry resolve {0} --keep source",
+            name);
+    }
+    return fmt::format(
+        "the connection was lost during the hand-over, before the source's last word; the VM is "
+        "paused here as it was then, and the source may have gone on with it. Look there (wherry "
+        "status). If it runs there, or went on there after the hand-over and has ended since: "
+        "wherry resolve {0} --keep source. Only if the source is in doubt too, and --keep "
+        "destination was said there first, or its host died before the VM went on: wherry resolve "
+        "{0} --keep destination",
+        name);
+}
+
 std::string VmmInstance::explain() const {
-    const bool here_is_source = doubt_ && doubt_->here() == migrate::Keep::source;
     switch (situation_) {
     case Situation::listening:
         return "no VM has arrived yet";
     case Situation::incoming:
-        return "a VM is arriving; the source still owns it";
+        return job_->gate().is_closed()
+                   ? "a VM has arrived and was accepted; whether it is this side's or the source's "
+                     "the source's next word says"
+                   : "a VM is arriving; the source still owns it";
     case Situation::present:
         return "";
     case Situation::handed_off:
         return "it has been handed over and runs on the destination";
     case Situation::in_doubt:
-        return fmt::format(
-            "the connection was lost during the hand-over{}; the VM is paused here and neither "
-            "side can know whether the other runs it. Look at the {} (wherry status), then: "
-            "wherry resolve {} --keep {} if the VM is gone there, or --keep {} if it runs there",
-            here_is_source ? ", after the VM was given up" : ", before the source's last word",
-            here_is_source ? "destination" : "source",
-            name_.name(),
-            here_is_source ? "source" : "destination",
-            here_is_source ? "destination" : "source");
+        return explain_doubt();
     case Situation::ended:
         return "it has ended";
     }
