@@ -115,6 +115,15 @@ TEST_SUITE("mshv.dirty_log") {
         saw("GPAP bitmap of a range that wraps", outcome + " (read in 7.2: E2BIG)");
     }
 
+    TEST_CASE("more pages than the kernel finds a byte of memory for are ENOMEM") {
+        Region region{512};
+        ioctls::GpapAccessBitmap argument;
+        argument.access_type = ioctls::access_type::dirty;
+        argument.page_count = std::uint64_t{1} << 46U;
+        argument.bitmap = address_of(region.bits.data());
+        CHECK(ask(region, argument) == "ENOMEM");
+    }
+
     TEST_CASE("bad addresses are EFAULT") {
         Region region{512};
         CHECK(control(region.partition, ioctls::get_gpap_access_bitmap, bad_pointer()) == "EFAULT");
