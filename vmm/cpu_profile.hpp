@@ -66,6 +66,7 @@ CpuProfile profile_of(std::span<const CpuidEntry> cpuid);
 /// portable already nothing goes.
 std::vector<CpuidEntry> portable_cpuid(std::span<const CpuidEntry> offered);
 /// CPUID for a guest that starts on that hypervisor; empty for `host`: all that it offers.
-formats::Result<std::vector<CpuidEntry>> cpuid_for(CpuProfile profile, HypervisorChoice hypervisor);
+formats::Result<std::vector<CpuidEntry>>
+cpuid_for(CpuProfile profile, const HypervisorChoice& hypervisor);
 
 } // namespace wherry::vmm

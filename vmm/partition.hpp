@@ -4,6 +4,7 @@
 #include "formats/page_range.hpp"
 #include "formats/result.hpp"
 #include "vmm/guest_memory.hpp"
+#include "vmm/hypervisor_choice.hpp"
 #include "vmm/vcpu_state.hpp"
 
 #include <chrono>
@@ -11,7 +12,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace wherry::vmm {
@@ -126,30 +126,6 @@ public:
     virtual formats::Status restore_clock(const PartitionClock& clock) = 0;
 };
 
-/// mshvsim_*: the simulator of /dev/mshv (vmm/mshvsim), as the kernel of that version has it, on
-/// the engine that works here or on the one named.
-enum class HypervisorChoice : std::uint8_t {
-    automatic,
-    mshv,
-    mshvsim_6_18,
-    mshvsim_7_2,
-    mshvsim_7_3,
-    mshvsim_6_18_kvm,
-    mshvsim_7_2_kvm,
-    mshvsim_7_3_kvm,
-    mshvsim_6_18_soft,
-    mshvsim_7_2_soft,
-    mshvsim_7_3_soft,
-    kvm,
-    soft,
-};
-/// "auto", "mshv", "kvm", "soft"; "mshvsim[:PERSONALITY[:ENGINE]]" with 6.18, 7.2 (where none is
-/// named) or 7.3, and kvm, soft or auto (where none is named).
-formats::Result<HypervisorChoice> hypervisor_from(std::string_view name);
-/// All but "auto", for help texts: "mshv, kvm, soft or
-/// mshvsim[:6.18|:7.2|:7.3[:kvm|:soft]]".
-std::string_view hypervisor_names() noexcept;
-
 /// What the partition must be before its memory and vCPUs exist.
 struct PartitionOptions {
     std::uint32_t vcpus = 1;
@@ -161,8 +137,8 @@ struct PartitionOptions {
 /// Opens the chosen backend. `automatic` takes the first that works of mshv, kvm, soft; the error
 /// names each one and why not. The simulator is never taken unasked.
 formats::Result<std::unique_ptr<Partition>>
-open_partition(HypervisorChoice choice, const PartitionOptions& options);
+open_partition(const HypervisorChoice& choice, const PartitionOptions& options);
 /// What a partition of that choice would report, without making a guest.
-formats::Result<BackendCapabilities> probe(HypervisorChoice choice);
+formats::Result<BackendCapabilities> probe(const HypervisorChoice& choice);
 
 } // namespace wherry::vmm

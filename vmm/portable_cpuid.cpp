@@ -235,7 +235,7 @@ std::vector<CpuidEntry> portable_cpuid(std::span<const CpuidEntry> offered) {
     return portable;
 }
 
-Result<std::vector<CpuidEntry>> cpuid_for(CpuProfile profile, HypervisorChoice hypervisor) {
+Result<std::vector<CpuidEntry>> cpuid_for(CpuProfile profile, const HypervisorChoice& hypervisor) {
     if (profile == CpuProfile::host) {
         return std::vector<CpuidEntry>{};
     }

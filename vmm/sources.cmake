@@ -4,6 +4,7 @@ set(vmm_headers
   general_registers.hpp
   guest_clock.hpp
   guest_memory.hpp
+  hypervisor_choice.hpp
   io_bus.hpp
   little_endian.hpp
   machine.hpp
@@ -26,6 +27,7 @@ set(vmm_sources
   cpu_profile.cpp
   guest_clock.cpp
   guest_memory.cpp
+  hypervisor_choice.cpp
   io_bus.cpp
   kick.cpp
   machine.cpp

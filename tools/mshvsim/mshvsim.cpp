@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a program with a simulated /dev/mshv.
 #include "tools/mshvsim/settings.hpp"
+#include "vmm/mshvsim/choices.hpp"
 
 #include <cerrno>
 #include <cstdio>
@@ -46,10 +47,10 @@ std::filesystem::path find_library() {
 
 /// Sets the variable of one option. False: there is no such option or value.
 bool take_option(const std::string& option, const char* value) {
-    if (option == "--personality" && personality_from(value)) {
+    if (option == "--personality" && wherry::vmm::mshvsim::personality_from(value)) {
         return ::setenv(personality_variable, value, 1) == 0;
     }
-    if (option == "--engine" && engine_from(value)) {
+    if (option == "--engine" && wherry::vmm::mshvsim::engine_from(value)) {
         return ::setenv(engine_variable, value, 1) == 0;
     }
     if (option == "--trace") {

@@ -29,15 +29,17 @@ struct Opened {
 /// Once the device was opened. Never destroyed: threads may be in it when the process ends.
 std::atomic<const Opened*> opened = nullptr;
 
-wherry::vmm::mshvsim::SimulatorOptions options_of_environment() {
-    wherry::vmm::mshvsim::SimulatorOptions options;
+namespace mshvsim = wherry::vmm::mshvsim;
+
+mshvsim::SimulatorOptions options_of_environment() {
+    mshvsim::SimulatorOptions options;
     const auto value = [](const char* name) {
         const char* const text = std::getenv(name);
         return std::string{text != nullptr ? text : ""};
     };
     options.personality =
-        personality_from(value(personality_variable)).value_or(options.personality);
-    options.engine = engine_from(value(engine_variable)).value_or(options.engine);
+        mshvsim::personality_from(value(personality_variable)).value_or(options.personality);
+    options.engine = mshvsim::engine_from(value(engine_variable)).value_or(options.engine);
     options.trace_file = value(trace_variable);
     return options;
 }

@@ -3,22 +3,12 @@
 
 #include "formats/result.hpp"
 #include "vmm/mshv/syscalls.hpp"
+#include "vmm/mshvsim/choices.hpp"
 
-#include <cstdint>
 #include <memory>
 #include <string>
 
 namespace wherry::vmm::mshvsim {
-
-/// Whose /dev/mshv is imitated: what kernels do differently with guest memory (README.md).
-enum class Personality : std::uint8_t {
-    v6_18, ///< guest memory is pinned when it is mapped; host addresses may not overlap
-    v7_2,  ///< memory is mapped at first touch; a page that userfaultfd holds back is an intercept
-    v7_3,  ///< memory is mapped at first touch; a page that userfaultfd holds back is waited for
-};
-
-/// What runs the guest.
-enum class EngineChoice : std::uint8_t { automatic, kvm, soft };
 
 struct SimulatorOptions {
     Personality personality = Personality::v7_2;

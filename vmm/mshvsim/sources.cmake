@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Also compiled into libmshvsim.so, which links no shared library of the project.
 set(mshvsim_headers
+  choices.hpp
   simulator.hpp
   device.hpp)
 set(mshvsim_sources

@@ -14,9 +14,11 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <unistd.h>
 
@@ -233,8 +235,9 @@ void wrong_states_are_refused(HypervisorChoice choice) {
     CHECK_FALSE(other->restore(without));
 }
 
-void run_all(HypervisorChoice choice, const char* name) {
-    if (!tests::has_backend(choice, name)) {
+void run_all(std::string_view name) {
+    const auto choice = tests::hypervisor(name);
+    if (!tests::has_backend(choice, fmt::format("machine on {}", name))) {
         return;
     }
     SUBCASE("it pauses and resumes any number of times") {
@@ -264,16 +267,16 @@ void run_all(HypervisorChoice choice, const char* name) {
 
 TEST_SUITE("vmm.machine") {
     TEST_CASE("a machine on kvm") {
-        run_all(HypervisorChoice::kvm, "machine on kvm");
+        run_all("kvm");
     }
     TEST_CASE("a machine on soft") {
-        run_all(HypervisorChoice::soft, "machine on soft");
+        run_all("soft");
     }
     TEST_CASE("a machine on mshv") {
-        run_all(HypervisorChoice::mshv, "machine on mshv");
+        run_all("mshv");
     }
     TEST_CASE("a machine on the simulator of mshv") {
-        run_all(HypervisorChoice::mshvsim_7_2_kvm, "machine on mshvsim");
+        run_all("mshvsim:7.2:kvm");
     }
 
     TEST_CASE("a machine that cannot be is refused") {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
+#include <string_view>
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -14,7 +15,6 @@ namespace {
 using namespace wherry;
 using tests::must;
 using tests::TinyMachine;
-using vmm::HypervisorChoice;
 using vmm::Msr;
 using vmm::VcpuState;
 
@@ -112,8 +112,9 @@ std::string differing_part(const VcpuState& one, const VcpuState& other) {
     return names;
 }
 
-void survives(HypervisorChoice choice, const char* name) {
-    if (!tests::has_backend(choice, name)) {
+void survives(std::string_view name) {
+    const auto choice = tests::hypervisor(name);
+    if (!tests::has_backend(choice, fmt::format("round trip on {}", name))) {
         return;
     }
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
@@ -141,11 +142,11 @@ void survives(HypervisorChoice choice, const char* name) {
 
 TEST_SUITE("vmm.mshv_round_trip") {
     TEST_CASE("every part of a state survives on mshv") {
-        survives(HypervisorChoice::mshv, "round trip on mshv");
+        survives("mshv");
     }
     TEST_CASE("every part of a state survives on each simulated kernel") {
-        survives(HypervisorChoice::mshvsim_6_18_kvm, "round trip on mshvsim:6.18");
-        survives(HypervisorChoice::mshvsim_7_2_kvm, "round trip on mshvsim:7.2");
-        survives(HypervisorChoice::mshvsim_7_3_kvm, "round trip on mshvsim:7.3");
+        survives("mshvsim:6.18:kvm");
+        survives("mshvsim:7.2:kvm");
+        survives("mshvsim:7.3:kvm");
     }
 }

@@ -13,10 +13,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 namespace {
 
@@ -179,9 +181,8 @@ void a_sleeping_vcpu_can_be_kicked(HypervisorChoice choice) {
     while (!is_asleep_soon) {
         std::this_thread::yield();
     }
-    const bool is_soft =
-        choice == HypervisorChoice::soft || choice == HypervisorChoice::mshvsim_7_2_soft;
-    if (is_soft) { // reports the halt by itself
+    if (choice == HypervisorChoice::soft ||
+        choice.engine == vmm::mshvsim::EngineChoice::soft) { // reports the halt by itself
         runner.join();
         CHECK((reason == ExitReason::halted || reason == ExitReason::kicked));
         return;
@@ -355,8 +356,9 @@ void vcpus_that_do_not_exist_are_refused(HypervisorChoice choice) {
     CHECK_FALSE(machine.vcpu().restore(state));
 }
 
-void run_all(HypervisorChoice choice, const char* name) {
-    if (!tests::has_backend(choice, name)) {
+void run_all(std::string_view name) {
+    const auto choice = tests::hypervisor(name);
+    if (!tests::has_backend(choice, fmt::format("partition on {}", name))) {
         return;
     }
     SUBCASE("ports reach the handler and their values the guest") {
@@ -395,42 +397,46 @@ void run_all(HypervisorChoice choice, const char* name) {
 
 TEST_SUITE("vmm.partition") {
     TEST_CASE("kvm keeps the promises of a backend") {
-        run_all(HypervisorChoice::kvm, "partition on kvm");
+        run_all("kvm");
     }
     TEST_CASE("soft keeps the promises of a backend") {
-        run_all(HypervisorChoice::soft, "partition on soft");
+        run_all("soft");
     }
     TEST_CASE("mshv keeps the promises of a backend") {
-        run_all(HypervisorChoice::mshv, "partition on mshv");
+        run_all("mshv");
     }
     TEST_CASE("mshv on the simulated kernel 6.18 keeps the promises of a backend") {
-        run_all(HypervisorChoice::mshvsim_6_18_kvm, "partition on mshvsim:6.18");
+        run_all("mshvsim:6.18:kvm");
     }
     TEST_CASE("mshv on the simulated kernel 7.2 keeps the promises of a backend") {
-        run_all(HypervisorChoice::mshvsim_7_2_kvm, "partition on mshvsim:7.2");
+        run_all("mshvsim:7.2:kvm");
     }
     TEST_CASE("mshv on the simulated kernel 7.3 keeps the promises of a backend") {
-        run_all(HypervisorChoice::mshvsim_7_3_kvm, "partition on mshvsim:7.3");
+        run_all("mshvsim:7.3:kvm");
     }
 
     TEST_CASE("mshv on the simulator's soft engine keeps the promises of a backend") {
-        run_all(HypervisorChoice::mshvsim_7_2_soft, "partition on mshvsim:7.2:soft");
+        run_all("mshvsim:7.2:soft");
     }
 
     TEST_CASE("backends have names, and others are refused") {
-        CHECK(must(vmm::hypervisor_from("auto")) == HypervisorChoice::automatic);
-        CHECK(must(vmm::hypervisor_from("kvm")) == HypervisorChoice::kvm);
-        CHECK(must(vmm::hypervisor_from("soft")) == HypervisorChoice::soft);
-        CHECK(must(vmm::hypervisor_from("mshv")) == HypervisorChoice::mshv);
-        CHECK(must(vmm::hypervisor_from("mshvsim")) == HypervisorChoice::mshvsim_7_2);
-        CHECK(must(vmm::hypervisor_from("mshvsim:6.18")) == HypervisorChoice::mshvsim_6_18);
-        CHECK(must(vmm::hypervisor_from("mshvsim:7.3")) == HypervisorChoice::mshvsim_7_3);
-        CHECK_FALSE(vmm::hypervisor_from("mshvsim:"));
-        CHECK(must(vmm::hypervisor_from("mshvsim:7.2:soft")) == HypervisorChoice::mshvsim_7_2_soft);
-        CHECK(must(vmm::hypervisor_from("mshvsim:6.18:kvm")) == HypervisorChoice::mshvsim_6_18_kvm);
-        CHECK(must(vmm::hypervisor_from("mshvsim:7.3:auto")) == HypervisorChoice::mshvsim_7_3);
-        CHECK_FALSE(vmm::hypervisor_from("mshvsim:soft"));
-        CHECK_FALSE(vmm::hypervisor_from("mshvsim:7.2:"));
+        CHECK(tests::hypervisor("auto") == HypervisorChoice::automatic);
+        CHECK(tests::hypervisor("kvm") == HypervisorChoice::kvm);
+        CHECK(tests::hypervisor("soft") == HypervisorChoice::soft);
+        CHECK(tests::hypervisor("mshv") == HypervisorChoice::mshv);
+        for (const auto personality : vmm::mshvsim::personality_names) {
+            for (const auto engine : vmm::mshvsim::engine_names) {
+                const auto name = fmt::format("mshvsim:{}:{}", personality, engine);
+                CHECK(vmm::name_of(tests::hypervisor(name)) == name);
+            }
+        }
+        CHECK(vmm::name_of(tests::hypervisor("mshvsim")) == "mshvsim:7.2:auto");
+        CHECK(vmm::name_of(tests::hypervisor("mshvsim:6.18")) == "mshvsim:6.18:auto");
+        CHECK(vmm::name_of(HypervisorChoice::kvm) == "kvm");
+        for (const char* const name :
+             {"", ":", "mshvsim:", "mshvsim:soft", "mshvsim:7.2:", "mshvsim:7.2:kvm:", "kvm:7.2"}) {
+            CHECK_FALSE(vmm::hypervisor_from(name));
+        }
         const auto unknown = vmm::hypervisor_from("KVM");
         REQUIRE_FALSE(unknown);
         CHECK(unknown.error().code() == ErrorCode::invalid_argument);

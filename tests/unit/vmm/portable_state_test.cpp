@@ -50,12 +50,9 @@ std::string kvm_msrs(const vmm::VcpuState& state) {
 
 TEST_SUITE("vmm.portable_state") {
     TEST_CASE("a portable guest has no state that belongs to one kind of hypervisor") {
-        for (const auto& [choice, name] :
-             {std::pair{HypervisorChoice::kvm, "portable state on kvm"},
-              {HypervisorChoice::mshvsim_6_18, "portable state on mshvsim:6.18"},
-              {HypervisorChoice::mshvsim_7_2, "portable state on mshvsim:7.2"},
-              {HypervisorChoice::mshvsim_7_3, "portable state on mshvsim:7.3"}}) {
-            if (!tests::has_backend(choice, name)) {
+        for (const char* const name : {"kvm", "mshvsim:6.18", "mshvsim:7.2", "mshvsim:7.3"}) {
+            const auto choice = tests::hypervisor(name);
+            if (!tests::has_backend(choice, fmt::format("portable state on {}", name))) {
                 continue;
             }
             const auto state = must(machine_on(choice, portable_config(choice))->save());
@@ -68,15 +65,15 @@ TEST_SUITE("vmm.portable_state") {
     }
 
     TEST_CASE("a guest that sees a hypervisor has its state") {
-        if (tests::has_backend(HypervisorChoice::mshvsim_7_2, "host profile on mshvsim")) {
-            const auto state = must(
-                machine_on(HypervisorChoice::mshvsim_7_2, {.memory = memory, .vcpus = 1})->save());
+        const auto choice = tests::hypervisor("mshvsim:7.2");
+        if (tests::has_backend(choice, "host profile on mshvsim")) {
+            const auto state = must(machine_on(choice, {.memory = memory, .vcpus = 1})->save());
             CHECK(state.vcpus[0].hyperv.has_value());
         }
     }
 
     TEST_CASE("state goes around: kvm, the simulator, kvm, and each takes it as it is") {
-        const auto over = HypervisorChoice::mshvsim_7_2;
+        const auto over = tests::hypervisor("mshvsim:7.2");
         if (!tests::has_backend(HypervisorChoice::kvm, "state from kvm to mshvsim and back") ||
             !tests::has_backend(over, "state from kvm to mshvsim and back")) {
             return;
@@ -100,7 +97,7 @@ TEST_SUITE("vmm.portable_state") {
     }
 
     TEST_CASE("the Microsoft hypervisor's state is refused to a portable guest by name") {
-        const auto choice = HypervisorChoice::mshvsim_7_2;
+        const auto choice = tests::hypervisor("mshvsim:7.2");
         if (!tests::has_backend(choice, "synthetic state for a portable guest")) {
             return;
         }
@@ -113,7 +110,7 @@ TEST_SUITE("vmm.portable_state") {
     }
 
     TEST_CASE("an interrupt that waits outside the APIC is saved as a request inside it") {
-        const auto choice = HypervisorChoice::mshvsim_7_2;
+        const auto choice = tests::hypervisor("mshvsim:7.2");
         if (!tests::has_backend(choice, "interrupt vectors of a portable guest")) {
             return;
         }

@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -37,7 +38,7 @@ inline const Program count_in_memory{0xff, 0x05, 0x00, 0x00, 0x10, 0x00, 0xeb, 0
 inline constexpr formats::Gpa memory_counter{0x100000};
 
 /// Whether the backend exists here. Where not, says so as the test run wants it said.
-inline bool has_backend(vmm::HypervisorChoice choice, const char* test) {
+inline bool has_backend(const vmm::HypervisorChoice& choice, std::string_view test) {
     const auto found = vmm::probe(choice);
     if (!found) {
         fmt::print("SKIPPED: {}: {}\n", test, found.error().text());
@@ -57,6 +58,9 @@ inline void must(const formats::Status& status) {
     if (!status) {
         FAIL(status.error().text());
     }
+}
+inline vmm::HypervisorChoice hypervisor(std::string_view name) {
+    return must(vmm::hypervisor_from(name));
 }
 
 inline void load_program(vmm::GuestMemory& memory, const Program& program) {

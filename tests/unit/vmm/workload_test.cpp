@@ -3,6 +3,7 @@
 #include "tests/unit/vmm/tiny_guest.hpp"
 #include "vmm/machine.hpp"
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
@@ -11,9 +12,11 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <unistd.h>
 
@@ -145,7 +148,10 @@ void travel(const Journey& journey) {
     }
 }
 
-bool can_run(HypervisorChoice choice, const char* test) {
+constexpr std::array mshv_and_its_simulator{
+    "mshv", "mshvsim:6.18:kvm", "mshvsim:7.2:kvm", "mshvsim:7.3:kvm"};
+
+bool can_run(const HypervisorChoice& choice, std::string_view test) {
     const auto image = guest_image();
     INFO(image.string(), " is made by the target guests");
     REQUIRE(std::filesystem::exists(image));
@@ -171,23 +177,17 @@ TEST_SUITE("vmm.workload") {
         }
     }
     TEST_CASE("a busy guest on mshv survives twenty moves without an error") {
-        for (const auto choice :
-             {HypervisorChoice::mshv,
-              HypervisorChoice::mshvsim_6_18_kvm,
-              HypervisorChoice::mshvsim_7_2_kvm,
-              HypervisorChoice::mshvsim_7_3_kvm}) {
-            if (can_run(choice, "workload on mshv")) {
+        for (const char* const name : mshv_and_its_simulator) {
+            const auto choice = tests::hypervisor(name);
+            if (can_run(choice, fmt::format("workload on {}", name))) {
                 travel({choice, 1, 64_MiB, 20, "report=50 hot=8M rate=20000"});
             }
         }
     }
     TEST_CASE("a guest of two vCPUs on mshv that sleeps in HLT survives twenty moves") {
-        for (const auto choice :
-             {HypervisorChoice::mshv,
-              HypervisorChoice::mshvsim_6_18_kvm,
-              HypervisorChoice::mshvsim_7_2_kvm,
-              HypervisorChoice::mshvsim_7_3_kvm}) {
-            if (can_run(choice, "workload of two vCPUs on mshv")) {
+        for (const char* const name : mshv_and_its_simulator) {
+            const auto choice = tests::hypervisor(name);
+            if (can_run(choice, fmt::format("workload of two vCPUs on {}", name))) {
                 travel(
                     {choice,
                      2,
