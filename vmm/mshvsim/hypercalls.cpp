@@ -104,6 +104,7 @@ std::uint16_t set_registers(Partition& partition, Hypercall& call) {
         using Written = VpRegisters::Written;
         std::uint16_t outcome = status::success;
         auto written = Written::general_only;
+        bool is_mode_written = false;
         for (; call.done < call.reps && outcome == status::success; ++call.done) {
             const auto one = call.read<Association>(
                 sizeof(hypercalls::RegistersHeader) + sizeof(Association) * call.done);
@@ -114,6 +115,11 @@ std::uint16_t set_registers(Partition& partition, Hypercall& call) {
             if (outcome != status::success) {
                 break;
             }
+            is_mode_written = is_mode_written || VpRegisters::is_part_of_mode(one.name);
+        }
+        if (outcome == status::success && is_mode_written && !registers.is_mode_possible()) {
+            outcome = status::invalid_register_value;
+            --call.done;
         }
         vp->refresh_page(written);
         return outcome;

@@ -6,6 +6,7 @@ set(mshvsim_headers
   device.hpp)
 set(mshvsim_sources
   access_log.cpp
+  control_values.cpp
   cpu_shadow.cpp
   cpuid_results.cpp
   device.cpp

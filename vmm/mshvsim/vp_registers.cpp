@@ -5,6 +5,7 @@
 #include "vmm/mshv/abi/register_names.hpp"
 #include "vmm/mshv/abi/status.hpp"
 #include "vmm/mshv/abi/synthetic_features.hpp"
+#include "vmm/mshvsim/control_values.hpp"
 
 #include <array>
 #include <utility>
@@ -61,30 +62,6 @@ std::uint64_t SystemRegisters::* control_of(std::uint32_t name) {
         return &SystemRegisters::apic_base;
     default:
         return nullptr;
-    }
-}
-
-/// What no processor takes (SDM vol. 3, 2.5); intermediate_* names are checked at the next run
-/// only.
-bool is_possible(std::uint32_t name, std::uint64_t value) {
-    constexpr std::uint64_t pe = 1U << 0U;
-    constexpr std::uint64_t nw = 1U << 29U;
-    constexpr std::uint64_t cd = 1U << 30U;
-    constexpr std::uint64_t pg = 1U << 31U;
-    constexpr std::uint64_t efer_known = 0xfd01; // SCE, LME, LMA, NXE and AMD's
-    switch (name) {
-    case name_of::cr0:
-        return value >> 32U == 0 && !((value & pg) != 0 && (value & pe) == 0) &&
-               !((value & nw) != 0 && (value & cd) == 0);
-    case name_of::cr4:
-        return value >> 32U == 0;
-    case name_of::cr8:
-    case name_of::intermediate_cr8:
-        return value <= 15;
-    case name_of::efer:
-        return (value & ~efer_known) == 0;
-    default:
-        return true;
     }
 }
 
@@ -219,8 +196,12 @@ std::optional<std::uint16_t> VpRegisters::set_cpu(std::uint32_t name, const Valu
     } else if (name >= name_of::dr0 && name <= name_of::dr3) {
         shadow_.change_debug().db[name - name_of::dr0] = value.low;
     } else if (name == name_of::dr6 || name == name_of::dr7) {
-        auto& debug = shadow_.change_debug();
-        (name == name_of::dr6 ? debug.dr6 : debug.dr7) = value.low;
+        DebugRegisters wanted = shadow_.debug();
+        (name == name_of::dr6 ? wanted.dr6 : wanted.dr7) = value.low;
+        if (value.low >> 32U != 0) {
+            return status::invalid_register_value;
+        }
+        shadow_.change_debug() = wanted;
     } else {
         return std::nullopt;
     }
@@ -232,12 +213,10 @@ std::optional<std::uint16_t> VpRegisters::set_control(std::uint32_t name, const 
     if (control == nullptr) {
         return std::nullopt;
     }
-    if (!is_possible(name, value.low)) {
-        return status::invalid_register_value;
-    }
     SystemRegisters wanted = shadow_.system();
     wanted.*control = value.low;
-    if (!vcpu_.may_hold(wanted)) {
+    if (!is_possible(name, value.low, hypervisor_.cpuid.of_vp(index_)) ||
+        !vcpu_.may_hold(wanted)) {
         return status::invalid_register_value;
     }
     // At once: the LAPIC's state, which is not shadowed, is checked against it.
@@ -249,6 +228,14 @@ std::optional<std::uint16_t> VpRegisters::set_control(std::uint32_t name, const 
     }
     shadow_.change_system().*control = value.low;
     return status::success;
+}
+
+bool VpRegisters::is_part_of_mode(std::uint32_t name) noexcept {
+    return control_of(name) != nullptr || (name >= name_of::es && name <= name_of::tr);
+}
+
+bool VpRegisters::is_mode_possible() {
+    return is_consistent(shadow_.system());
 }
 
 void VpRegisters::fill_general(mshv::abi::RegisterPage& page) {

@@ -22,6 +22,11 @@ public:
     /// Status of the hypervisor.
     std::uint16_t set(std::uint32_t name, const Value& value);
 
+    /// Registers that may have passed through states that no processor is in, one by one, and do
+    /// not have to be in one any more when a hypercall has written all that it wants to.
+    static bool is_part_of_mode(std::uint32_t name) noexcept;
+    bool is_mode_possible();
+
     CpuShadow& shadow() noexcept { return shadow_; }
     /// The pages that go with SIMP and SIEFP (VP states 2 and 3), and synthetic timers' state.
     bool explicit_suspend = true;
