@@ -89,12 +89,17 @@ public:
     /// False: has a value that set_system() takes in no company. The rest of `part` may be
     /// anything: registers are written one by one.
     virtual bool may_hold(const SystemRegisters& /*part*/) { return true; }
+    /// False: set_system() would not take it. True is no promise.
+    virtual bool can_be_in(const SystemRegisters& /*whole*/) { return true; }
     virtual DebugRegisters debug() = 0;
     virtual bool set_debug(const DebugRegisters& to) = 0;
+    virtual bool may_hold(const DebugRegisters& /*to*/) { return true; }
     virtual PendingEvents events() = 0;
     virtual bool set_events(const PendingEvents& to) = 0;
+    virtual bool may_hold(const PendingEvents& /*to*/) { return true; }
     virtual RunState run_state() = 0;
     virtual bool set_run_state(RunState to) = 0;
+    virtual bool may_hold(RunState /*to*/) { return true; }
     virtual std::optional<std::uint64_t> msr(std::uint32_t index) = 0;
     virtual bool set_msr(std::uint32_t index, std::uint64_t value) = 0;
     virtual std::uint64_t xcr0() = 0;

@@ -198,7 +198,7 @@ std::optional<std::uint16_t> VpRegisters::set_cpu(std::uint32_t name, const Valu
     } else if (name == name_of::dr6 || name == name_of::dr7) {
         DebugRegisters wanted = shadow_.debug();
         (name == name_of::dr6 ? wanted.dr6 : wanted.dr7) = value.low;
-        if (value.low >> 32U != 0) {
+        if (value.low >> 32U != 0 || !vcpu_.may_hold(wanted)) {
             return status::invalid_register_value;
         }
         shadow_.change_debug() = wanted;
@@ -235,7 +235,8 @@ bool VpRegisters::is_part_of_mode(std::uint32_t name) noexcept {
 }
 
 bool VpRegisters::is_mode_possible() {
-    return is_consistent(shadow_.system());
+    const auto& system = shadow_.system();
+    return is_consistent(system) && vcpu_.can_be_in(system);
 }
 
 void VpRegisters::fill_general(mshv::abi::RegisterPage& page) {

@@ -50,6 +50,8 @@ private:
     std::optional<std::uint16_t> set_cpu(std::uint32_t name, const Value& value);
     std::optional<std::uint16_t> set_control(std::uint32_t name, const Value& value);
     std::optional<std::uint16_t> set_event(std::uint32_t name, const Value& value);
+    std::uint16_t set_run_state(std::uint64_t value);
+    std::uint16_t set_pending(std::uint32_t name, const Value& value);
     std::optional<std::uint16_t> set_floating(std::uint32_t name, const Value& value);
     std::optional<std::uint16_t> set_synthetic(std::uint32_t name, const Value& value);
     std::optional<std::uint16_t> set_msr(std::uint32_t name, std::uint64_t value);

@@ -228,6 +228,42 @@ void set_pending_event(PendingEvents& events, const Value& value) {
 
 } // namespace
 
+std::uint16_t VpRegisters::set_run_state(std::uint64_t value) {
+    namespace activity = mshv::abi::internal_activity;
+    const auto wanted = (value & activity::startup_suspend) != 0 ? RunState::uninitialized
+                        : (value & activity::halt_suspend) != 0  ? RunState::halted
+                                                                 : RunState::runnable;
+    if (!vcpu_.may_hold(wanted)) {
+        return status::invalid_register_value;
+    }
+    shadow_.change_run_state() = wanted;
+    return status::success;
+}
+
+/// A register that is part of PendingEvents.
+std::uint16_t VpRegisters::set_pending(std::uint32_t name, const Value& value) {
+    PendingEvents wanted = shadow_.events();
+    if (name == name_of::pending_interruption) {
+        if (const auto answer = set_interruption(wanted, value.low); answer != status::success) {
+            return answer;
+        }
+    } else if (name == name_of::interrupt_state) {
+        constexpr std::uint8_t both = 3; // MOV SS and STI are not told apart
+        const bool has_shadow = (value.low & mshv::abi::interrupt_state::shadow) != 0;
+        if (has_shadow != (wanted.interrupt.shadow != 0)) {
+            wanted.interrupt.shadow = has_shadow ? both : 0;
+        }
+        wanted.nmi.masked = (value.low & mshv::abi::interrupt_state::nmi_masked) != 0;
+    } else {
+        set_pending_event(wanted, value);
+    }
+    if (!vcpu_.may_hold(wanted)) {
+        return status::invalid_register_value;
+    }
+    shadow_.change_events() = wanted;
+    return status::success;
+}
+
 std::optional<std::uint16_t> VpRegisters::set_event(std::uint32_t name, const Value& value) {
     switch (name) {
     case name_of::explicit_suspend:
@@ -237,27 +273,11 @@ std::optional<std::uint16_t> VpRegisters::set_event(std::uint32_t name, const Va
         intercept_suspend = (value.low & 1U) != 0;
         return status::success;
     case name_of::internal_activity:
-        shadow_.change_run_state() =
-            (value.low & mshv::abi::internal_activity::startup_suspend) != 0
-                ? RunState::uninitialized
-            : (value.low & mshv::abi::internal_activity::halt_suspend) != 0 ? RunState::halted
-                                                                            : RunState::runnable;
-        return status::success;
+        return set_run_state(value.low);
     case name_of::pending_interruption:
-        return set_interruption(shadow_.change_events(), value.low);
-    case name_of::interrupt_state: {
-        auto& events = shadow_.change_events();
-        constexpr std::uint8_t both = 3; // MOV SS and STI are not told apart
-        const bool has_shadow = (value.low & mshv::abi::interrupt_state::shadow) != 0;
-        if (has_shadow != (events.interrupt.shadow != 0)) {
-            events.interrupt.shadow = has_shadow ? both : 0;
-        }
-        events.nmi.masked = (value.low & mshv::abi::interrupt_state::nmi_masked) != 0;
-        return status::success;
-    }
+    case name_of::interrupt_state:
     case name_of::pending_event0:
-        set_pending_event(shadow_.change_events(), value);
-        return status::success;
+        return set_pending(name, value);
     case name_of::deliverability_notifications: // sheet 8.1: only 0 is known to be taken
         return value.low == 0 ? status::success : status::invalid_parameter;
     default:

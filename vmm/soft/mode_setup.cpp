@@ -88,6 +88,17 @@ Status check(const SystemRegisters& system) {
     return {};
 }
 
+Status check_real_mode(const SystemRegisters& system) {
+    if ((system.cr0 & (cr0_protection | cr0_paging)) != 0 || system.efer != 0 ||
+        (system.cr4 & ~cr4_known) != 0) {
+        return cannot("this combination of CR0, CR4 and EFER in real mode");
+    }
+    if (((system.cs.attributes | system.ss.attributes) & (attribute_big | attribute_long)) != 0) {
+        return cannot("32-bit code or stack in real mode");
+    }
+    return {};
+}
+
 void append(std::vector<std::uint8_t>& code, std::initializer_list<std::uint8_t> bytes) {
     code.insert(code.end(), bytes);
 }
@@ -175,13 +186,14 @@ bool has_possible_values(const SystemRegisters& system) noexcept {
            (system.efer & ~(efer_long_mode_enabled | efer_long_mode_active)) == 0;
 }
 
+bool is_possible_mode(const SystemRegisters& system) {
+    return ((system.cr0 & cr0_protection) != 0 ? check(system) : check_real_mode(system))
+        .has_value();
+}
+
 Result<CpuImage> image_in_real_mode(const SystemRegisters& system) {
-    if ((system.cr0 & (cr0_protection | cr0_paging)) != 0 || system.efer != 0 ||
-        (system.cr4 & ~cr4_known) != 0) {
-        return cannot("this combination of CR0, CR4 and EFER in real mode");
-    }
-    if (((system.cs.attributes | system.ss.attributes) & (attribute_big | attribute_long)) != 0) {
-        return cannot("32-bit code or stack in real mode");
+    if (auto possible = check_real_mode(system); !possible) {
+        return std::unexpected{std::move(possible).error()};
     }
     const auto start = Engine::open(UC_MODE_16);
     if (!start) {

@@ -16,6 +16,8 @@ formats::Result<CpuImage> image_in_mode(const SystemRegisters& system);
 
 /// False: has a register value that no state of an engine has, be the others what they may.
 bool has_possible_values(const SystemRegisters& system) noexcept;
+/// False: image_in_mode() or image_in_real_mode(), whichever is for it, refuses it. Cheap.
+bool is_possible_mode(const SystemRegisters& system);
 /// The same for real mode. SoftPartition has no use for it; the simulator's guests begin so.
 formats::Result<CpuImage> image_in_real_mode(const SystemRegisters& system);
 

@@ -113,15 +113,20 @@ bool SimulatorVcpu::load_system(const SystemRegisters& to) {
     return true;
 }
 
-bool SimulatorVcpu::set_system(const SystemRegisters& to) {
-    const Turn::Visit visit{guest_->turn};
-    // To go into another mode takes engines of its own, which take long to make.
+/// With the Turn. To go into another mode takes engines of its own, which take long to make, and
+/// what a guest is in already can stay, even if load_system() would not get there.
+bool SimulatorVcpu::is_mode_of(const SystemRegisters& to) {
     SystemRegisters now = system_now();
     now.cr2 = to.cr2;
     now.cr3 = to.cr3;
     now.cr8 = to.cr8;
     now.apic_base = to.apic_base;
-    if (to != now) {
+    return to == now;
+}
+
+bool SimulatorVcpu::set_system(const SystemRegisters& to) {
+    const Turn::Visit visit{guest_->turn};
+    if (!is_mode_of(to)) {
         return load_system(to);
     }
     unicorn().write(UC_X86_REG_CR2, to.cr2);
@@ -134,14 +139,21 @@ bool SimulatorVcpu::set_system(const SystemRegisters& to) {
 bool SimulatorVcpu::may_hold(const SystemRegisters& part) {
     return has_possible_values(part);
 }
+bool SimulatorVcpu::can_be_in(const SystemRegisters& whole) {
+    const Turn::Visit visit{guest_->turn};
+    return is_mode_of(whole) || is_possible_mode(whole);
+}
 
 DebugRegisters SimulatorVcpu::debug() {
     const Turn::Visit visit{guest_->turn};
     return read_debug(unicorn());
 }
+bool SimulatorVcpu::may_hold(const DebugRegisters& to) {
+    return (to.dr7 & 0xffU) == 0; // breakpoints could not be delivered
+}
 bool SimulatorVcpu::set_debug(const DebugRegisters& to) {
     const Turn::Visit visit{guest_->turn};
-    if ((to.dr7 & 0xffU) != 0) { // breakpoints could not be delivered
+    if (!may_hold(to)) {
         return false;
     }
     write_debug(unicorn(), to);
@@ -149,14 +161,17 @@ bool SimulatorVcpu::set_debug(const DebugRegisters& to) {
 }
 
 /// An interrupt shadow needs no place: there are no interrupts that it could hold back.
-bool SimulatorVcpu::set_events(const PendingEvents& to) {
+bool SimulatorVcpu::may_hold(const PendingEvents& to) {
     PendingEvents without_shadow = to;
     without_shadow.interrupt.shadow = 0;
     return without_shadow == PendingEvents{};
 }
 
+bool SimulatorVcpu::may_hold(RunState to) {
+    return to == RunState::runnable || to == RunState::halted;
+}
 bool SimulatorVcpu::set_run_state(RunState to) {
-    if (to != RunState::runnable && to != RunState::halted) {
+    if (!may_hold(to)) {
         return false;
     }
     run_state_ = to;

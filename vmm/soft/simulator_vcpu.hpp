@@ -28,12 +28,16 @@ public:
     SystemRegisters system() override;
     bool set_system(const SystemRegisters& to) override;
     bool may_hold(const SystemRegisters& part) override;
+    bool can_be_in(const SystemRegisters& whole) override;
     DebugRegisters debug() override;
     bool set_debug(const DebugRegisters& to) override;
+    bool may_hold(const DebugRegisters& to) override;
     PendingEvents events() override { return {}; }
-    bool set_events(const PendingEvents& to) override;
+    bool set_events(const PendingEvents& to) override { return may_hold(to); }
+    bool may_hold(const PendingEvents& to) override;
     RunState run_state() override { return run_state_; }
     bool set_run_state(RunState to) override;
+    bool may_hold(RunState to) override;
     std::optional<std::uint64_t> msr(std::uint32_t index) override;
     bool set_msr(std::uint32_t index, std::uint64_t value) override;
     std::uint64_t xcr0() override { return xcr0_; }
@@ -76,6 +80,7 @@ private:
     formats::Status add_hooks();
     /// With the Turn.
     SystemRegisters system_now();
+    bool is_mode_of(const SystemRegisters& to);
     bool load_system(const SystemRegisters& to);
     [[nodiscard]] SystemRegisters paging_now() const;
     void write_tsc(std::uint64_t value);

@@ -149,4 +149,28 @@ TEST_SUITE("vmm.mshv_round_trip") {
         survives("mshvsim:7.2:kvm");
         survives("mshvsim:7.3:kvm");
     }
+    TEST_CASE("a state that the soft engine could not run is refused before it runs") {
+        const auto choice = tests::hypervisor("mshvsim:7.2:soft");
+        if (!tests::has_backend(choice, "refusals of mshvsim:7.2:soft")) {
+            return;
+        }
+        using Change = void (*)(VcpuState&);
+        for (const Change change : std::initializer_list<Change>{
+                 [](VcpuState& state) { state.system.cs.attributes = 0x9b; }, // 16-bit code
+                 [](VcpuState& state) { state.debug.dr7 |= 1U; },
+                 [](VcpuState& state) { state.events.nmi.masked = true; },
+                 [](VcpuState& state) {
+                     state.events.interrupt.injected = true;
+                     state.events.interrupt.vector = 0x30;
+                 },
+                 [](VcpuState& state) {
+                     state.run_state = vmm::RunState::uninitialized;
+                 }}) {
+            TinyMachine machine{choice, tests::count_in_memory};
+            auto state = must(machine.vcpu().save());
+            must(machine.vcpu().restore(state));
+            change(state);
+            CHECK_FALSE(machine.vcpu().restore(state));
+        }
+    }
 }

@@ -131,6 +131,41 @@ TEST_SUITE("mshvsim.soft") {
         CHECK(client.set(registers::efer, 0x800).status == abi::status::invalid_register_value);
     }
 
+    TEST_CASE("what could not be run is refused when it is written") {
+        Guest guest{"mshvsim.soft refusals", {0xf4}};
+        if (guest.client == nullptr) {
+            return;
+        }
+        auto& client = *guest.client;
+        constexpr std::uint64_t pending = 1;
+        constexpr std::uint64_t nmi_masked = 2;
+        for (const auto& [name, value] :
+             {std::pair{registers::dr7, std::uint64_t{0x401}},
+              {registers::pending_interruption, pending | (0x30U << 16U)},
+              {registers::pending_event0, pending | (6U << 8U)},
+              {registers::interrupt_state, nmi_masked},
+              {registers::internal_activity, abi::internal_activity::startup_suspend}}) {
+            CAPTURE(name);
+            const auto before = client.get(name);
+            CHECK(client.set(name, value).status == abi::status::invalid_register_value);
+            CHECK(client.get(name) == before);
+        }
+        CHECK(client.set(registers::interrupt_state, 1).status == 0); // a shadow holds back nothing
+        const abi::SegmentValue code{.limit = 0xffff, .selector = 8, .attributes = 0x9b};
+        CHECK(
+            client.set({{registers::cs, abi::value_of(code)}, {registers::cr0, {0x60000011, 0}}})
+                .status == abi::status::invalid_register_value);
+        // In the other order and with nothing wrong at the end, the same values pass through it.
+        const abi::SegmentValue flat{.limit = 0xffffffff, .selector = 8, .attributes = 0xc09b};
+        CHECK(
+            client
+                .set(
+                    {{registers::cr0, {0x60000011, 0}},
+                     {registers::cs, abi::value_of(code)},
+                     {registers::cs, abi::value_of(flat)}})
+                .status == 0);
+    }
+
     TEST_CASE("HLT ends the run behind it, and every run after it") {
         Guest guest{"mshvsim.soft HLT", {0x90, 0xf4}};
         if (guest.client == nullptr) {
