@@ -60,7 +60,7 @@ header_of(const InterceptSource& from, std::uint8_t length, Access access) {
 
 std::uint8_t put_code(std::array<std::uint8_t, 16>& bytes, const InterceptSource& from) {
     const std::size_t count = std::min(bytes.size(), from.code.size());
-    std::memcpy(bytes.data(), from.code.data(), count);
+    std::ranges::copy(from.code.first(count), std::as_writable_bytes(std::span{bytes}).begin());
     return static_cast<std::uint8_t>(count);
 }
 

@@ -18,6 +18,12 @@ constexpr std::size_t longest_instruction = 15;
 /// An instruction finished for nothing may stop again for each piece it touches.
 constexpr int most_pieces = 64;
 
+/// What `feed` has not is zero.
+void fill(std::span<const std::byte> feed, std::span<std::byte> to) {
+    const auto fed = feed.first(std::min(feed.size(), to.size()));
+    std::ranges::fill(std::ranges::copy(fed, to.begin()).out, to.end(), std::byte{0});
+}
+
 /// Does the instruction change nothing but general registers and memory?
 bool is_general(const Instruction& at) {
     if (at.map == 1) {
@@ -70,14 +76,10 @@ void KvmVcpu::finish(std::span<const std::byte> feed) {
     area_->immediate_exit = 1;
     for (int piece = 0; piece < most_pieces; ++piece) {
         if (area_->exit_reason == KVM_EXIT_MMIO && area_->mmio.is_write == 0) {
-            std::memset(area_->mmio.data, 0, sizeof(area_->mmio.data));
-            std::memcpy(
-                area_->mmio.data, feed.data(), std::min(feed.size(), sizeof(area_->mmio.data)));
+            fill(feed, std::as_writable_bytes(std::span{area_->mmio.data}));
         } else if (area_->exit_reason == KVM_EXIT_IO && area_->io.direction == KVM_EXIT_IO_IN) {
             auto* const data = reinterpret_cast<std::byte*>(area_) + area_->io.data_offset;
-            const std::size_t size = std::size_t{area_->io.size} * area_->io.count;
-            std::memset(data, 0, size);
-            std::memcpy(data, feed.data(), std::min(feed.size(), size));
+            fill(feed, {data, std::size_t{area_->io.size} * area_->io.count});
         }
         feed = {};
         if (enter() != 0) {
