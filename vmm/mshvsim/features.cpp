@@ -148,7 +148,7 @@ void add_synthetic_leaves(std::vector<CpuidEntry>& cpuid, std::uint64_t features
     };
     cpuid.push_back(
         {.leaf = 0x40000000,
-         .eax = 0x40000005,
+         .eax = 0x40000006,
          .ebx = 0x7263694d,   // "Micr"
          .ecx = 0x666f736f,   // "osof"
          .edx = 0x76482074}); // "t Hv"
@@ -157,11 +157,15 @@ void add_synthetic_leaves(std::vector<CpuidEntry>& cpuid, std::uint64_t features
     cpuid.push_back({.leaf = 0x40000002});
     cpuid.push_back(
         {.leaf = 0x40000003,
-         .eax = has(synthetic::reference_counter, 1) | has(synthetic::vp_index, 6) |
-                has(synthetic::frequency, 11),
-         .edx = has(synthetic::frequency, 8)});
-    cpuid.push_back({.leaf = 0x40000004});
+         .eax = has(synthetic::vp_runtime, 0) | has(synthetic::reference_counter, 1) |
+                has(synthetic::synic, 2) | has(synthetic::synthetic_timers, 3) |
+                has(synthetic::hypercall, 5) | has(synthetic::vp_index, 6) |
+                has(synthetic::reference_tsc, 9) | has(synthetic::frequency, 11),
+         .edx = has(synthetic::frequency, 8) | has(synthetic::direct_synthetic_timers, 19)});
+    // A SINT's interrupt wants an EOI, whatever its auto-EOI bit.
+    cpuid.push_back({.leaf = 0x40000004, .eax = has(synthetic::synic, 9)});
     cpuid.push_back({.leaf = 0x40000005, .eax = 256});
+    cpuid.push_back({.leaf = 0x40000006});
 }
 
 } // namespace
@@ -180,8 +184,13 @@ std::uint64_t assignable_synthetic_features(const EngineCapabilities& engine) {
     if (!engine.has_msr_exits) {
         return 0;
     }
-    return synthetic::hypervisor_present | synthetic::hv1 | synthetic::reference_counter |
-           synthetic::vp_index | synthetic::frequency;
+    const std::uint64_t everywhere = synthetic::hypervisor_present | synthetic::hv1 |
+                                     synthetic::reference_counter | synthetic::vp_index |
+                                     synthetic::frequency;
+    const std::uint64_t with_lapic =
+        synthetic::vp_runtime | synthetic::hypercall | synthetic::reference_tsc | synthetic::synic |
+        synthetic::synthetic_timers | synthetic::direct_synthetic_timers;
+    return engine.has_lapic ? everywhere | with_lapic : everywhere;
 }
 
 std::vector<CpuidEntry>

@@ -4,6 +4,7 @@
 #include "vmm/mshv/abi/properties.hpp"
 #include "vmm/mshv/abi/register_names.hpp"
 #include "vmm/mshv/abi/status.hpp"
+#include "vmm/mshv/abi/synthetic_features.hpp"
 #include "vmm/mshvsim/page_walk.hpp"
 #include "vmm/mshvsim/partition.hpp"
 
@@ -52,7 +53,12 @@ std::uint16_t set_property(Partition& partition, Hypercall& call) {
             return answer;
         }
     }
-    return hypervisor.properties.set(wanted.code, wanted.value, partition.is_initialized());
+    const auto answer =
+        hypervisor.properties.set(wanted.code, wanted.value, partition.is_initialized());
+    if (wanted.code == property::time_freeze || wanted.code == property::reference_time) {
+        hypervisor.alarm.clock_changed();
+    }
+    return answer;
 }
 
 /// The VP that the header names; its VTL must be 0.
@@ -247,6 +253,47 @@ std::uint16_t cpuid_values(Partition& partition, Hypercall& call) {
     return status::success;
 }
 
+/// What is wrong with a call to this VP's SynIC; success: nothing.
+std::uint16_t check_synic(Partition& partition, std::uint32_t vp, std::uint8_t vtl) {
+    const bool is_offered = (partition.hypervisor().properties.synthetic_features() &
+                             mshv::abi::synthetic_features::synic) != 0;
+    return !is_offered                   ? status::operation_denied
+           : partition.vp(vp) == nullptr ? status::invalid_vp_index
+           : vtl != 0                    ? status::invalid_parameter
+                                         : status::success;
+}
+
+std::uint16_t signal_event(Partition& partition, Hypercall& call) {
+    const auto wanted = call.read<hypercalls::SignalEventDirect>();
+    const auto checked = check_synic(partition, wanted.vp_index, wanted.vtl);
+    if (checked != status::success) {
+        return checked;
+    }
+    bool is_new = false;
+    const auto answer = partition.vp(wanted.vp_index)->with_registers([&](VpRegisters& registers) {
+        return registers.synic().signal(wanted.sint, wanted.flag, is_new);
+    });
+    call.write(hypercalls::SignalEventResult{.newly_signaled = static_cast<std::uint8_t>(is_new)});
+    return answer;
+}
+
+std::uint16_t post_message(Partition& partition, Hypercall& call) {
+    const auto wanted = call.read<hypercalls::PostMessageDirect>();
+    const auto checked = check_synic(partition, wanted.vp_index, wanted.vtl);
+    if (checked != status::success) {
+        return checked;
+    }
+    Synic::Message message;
+    static_assert(sizeof(message) == sizeof(wanted.message));
+    std::memcpy(&message, wanted.message.data(), sizeof(message));
+    if (message.payload_size > message.payload.size() || message.type == 0) {
+        return status::invalid_parameter;
+    }
+    return partition.vp(wanted.vp_index)->with_registers([&](VpRegisters& registers) {
+        return registers.synic().post(wanted.sint, message);
+    });
+}
+
 bool is_repeated(std::uint16_t code) {
     return code == hypercalls::get_vp_registers || code == hypercalls::set_vp_registers ||
            code == hypercalls::get_gpa_pages_access_states ||
@@ -298,7 +345,11 @@ std::uint16_t execute_on_partition(Partition& partition, Hypercall& call) {
         return call.read<hypercalls::InstallIntercept>().type <= hypercalls::intercept_type::maximum
                    ? status::success
                    : status::invalid_parameter;
-    default: // SynIC is not offered
+    case hypercalls::signal_event_direct:
+        return signal_event(partition, call);
+    case hypercalls::post_message_direct:
+        return post_message(partition, call);
+    default:
         return status::operation_denied;
     }
 }

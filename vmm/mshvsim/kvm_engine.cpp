@@ -5,6 +5,7 @@
 #include "vmm/mshvsim/kvm_vcpu.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -33,6 +34,26 @@ bool enable(int vm, std::uint32_t capability, std::uint64_t argument) {
     wanted.cap = capability;
     wanted.args[0] = argument;
     return ::ioctl(vm, KVM_ENABLE_CAP, &wanted) == 0;
+}
+
+/// The MSRs of Hyper-V's range come to user space, whatever of them this host's KVM has itself.
+/// Both capabilities are of Linux 5.10.
+bool divert_synthetic_msrs(int vm) {
+    if (!enable(
+            vm,
+            KVM_CAP_X86_USER_SPACE_MSR,
+            KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER)) {
+        return false;
+    }
+    std::array<std::uint8_t, 64> none{};
+    kvm_msr_filter filter{};
+    filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+    filter.ranges[0] = {
+        .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+        .nmsrs = 8 * none.size(),
+        .base = 0x40000000,
+        .bitmap = none.data()};
+    return ::ioctl(vm, KVM_X86_SET_MSR_FILTER, &filter) == 0;
 }
 
 std::vector<CpuidEntry> supported_cpuid(int system) {
@@ -95,8 +116,7 @@ Result<std::unique_ptr<Engine>> KvmEngine::open(const char* device) {
     if (capabilities.cpuid.empty()) {
         return fail(ErrorCode::unsupported, "this host's KVM tells no CPUID");
     }
-    capabilities.has_msr_exits =
-        enable(vm.get(), KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN);
+    capabilities.has_msr_exits = divert_synthetic_msrs(vm.get());
     enable(vm.get(), KVM_CAP_EXCEPTION_PAYLOAD, 1);
     const int run_size = ::ioctl(system.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
     if (run_size <= 0) {

@@ -119,6 +119,8 @@ std::optional<Exit> KvmVcpu::serve() {
 void KvmVcpu::answer_msr(std::optional<std::uint64_t> value) {
     area_->msr.error = value ? 0 : 1;
     area_->msr.data = value.value_or(0);
+    finish(
+        {}); // or a state that is saved now would have the instruction before it, and its effects
 }
 
 std::optional<Exit> KvmVcpu::serve_memory() {

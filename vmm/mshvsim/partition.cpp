@@ -79,9 +79,17 @@ Partition::Partition(
     std::uint64_t id,
     const FeatureBanks& offered,
     Personality personality)
-    : hypervisor_{std::move(engine), id, offered, personality, [this](const Interrupt& interrupt) {
-                      assert_interrupt(interrupt);
-                  }} {}
+    : hypervisor_{
+          std::move(engine),
+          id,
+          offered,
+          personality,
+          [this](const Interrupt& interrupt) { assert_interrupt(interrupt); },
+          [this](std::uint32_t index) {
+              if (Vp* const waiting = vp(index); waiting != nullptr) {
+                  waiting->wake();
+              }
+          }} {}
 
 Vp* Partition::vp(std::uint64_t index) {
     const std::scoped_lock held{vps_lock_};
@@ -121,6 +129,7 @@ int Partition::initialize() {
             hypervisor_.engine->capabilities(),
             hypervisor_.offered,
             hypervisor_.properties.synthetic_features()));
+        hypervisor_.pages.offer(hypervisor_.properties.synthetic_features());
         is_initialized_ = true;
     }
     return 0;

@@ -45,7 +45,7 @@ private:
 
     std::mutex driver_lock_; ///< held by each ioctl on the partition's descriptor
     std::mutex vps_lock_;
-    // Before hypervisor_, whose interrupt thread uses them to its end.
+    // Before hypervisor_, whose threads use them to their end.
     std::array<std::unique_ptr<Vp>, mshv::abi::ioctls::max_vps> vps_;
     std::atomic<bool> is_initialized_ = false;
     Hypervisor hypervisor_;

@@ -6,6 +6,7 @@ set(mshvsim_headers
   device.hpp)
 set(mshvsim_sources
   access_log.cpp
+  alarm.cpp
   control_values.cpp
   cpu_shadow.cpp
   cpuid_results.cpp
@@ -24,11 +25,16 @@ set(mshvsim_sources
   kvm_vcpu.cpp
   memory_map.cpp
   open_engine.cpp
+  overlay_page.cpp
   page_walk.cpp
   partition.cpp
+  partition_pages.cpp
   properties.cpp
   root_hypercall.cpp
   run_gate.cpp
+  synic.cpp
+  synthetic_msrs.cpp
+  synthetic_timers.cpp
   trace.cpp
   trace_describe.cpp
   trace_names.cpp

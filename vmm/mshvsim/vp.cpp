@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/mshvsim/vp.hpp"
 
+#include "vmm/mshv/abi/synthetic_features.hpp"
+
 #include <cerrno>
 #include <utility>
 
@@ -53,7 +55,8 @@ Vp::Vp(
       message_{reinterpret_cast<Message*>(
           static_cast<std::byte*>(mapped) + mshv::abi::ioctls::vp_mapping::message_page)},
       gate_{*vcpu_},
-      registers_{hypervisor, *vcpu_, index} {}
+      registers_{hypervisor, *vcpu_, index},
+      counts_runtime_{is_offered(mshv::abi::synthetic_features::vp_runtime)} {}
 
 Vp::~Vp() {
     ::munmap(page_, pages_size);

@@ -4,7 +4,6 @@
 #include "vmm/mshv/abi/ioctls.hpp"
 #include "vmm/mshv/abi/messages.hpp"
 #include "vmm/mshv/abi/register_page.hpp"
-#include "vmm/mshv/abi/vp_state.hpp"
 #include "vmm/mshvsim/hypervisor.hpp"
 #include "vmm/mshvsim/run_gate.hpp"
 #include "vmm/mshvsim/vp_registers.hpp"
@@ -42,6 +41,8 @@ public:
     /// After a hypercall that wrote registers.
     void refresh_page(VpRegisters::Written written) { registers_.refresh(*page_, written); }
     bool inject_external(std::uint8_t vector);
+    /// Any thread. Has a VP that runs look at its timers.
+    void wake() { const RunGate::Visit visit{gate_}; }
     void cpuid_changed() noexcept { is_cpuid_stale_ = true; }
     /// A memory file: register page, then message page.
     [[nodiscard]] int pages() const noexcept { return pages_.get(); }
@@ -56,7 +57,10 @@ private:
     std::optional<Message> message_of(const Exit& exit);
     std::optional<Message> make_ready();
     void serve_msr(const Exit& exit);
-    std::optional<std::uint64_t> read_msr(std::uint32_t index);
+    [[nodiscard]] bool is_offered(std::uint64_t feature) {
+        return (hypervisor_.properties.synthetic_features() & feature) != 0;
+    }
+    std::optional<Exit> lay_pages();
     std::optional<Exit> fault_of_hypervisor();
     bool apply_cpuid();
     std::vector<std::byte> code();
@@ -76,9 +80,8 @@ private:
     RunGate gate_;
     VpRegisters registers_;
     bool is_cpuid_stale_ = false;
+    bool counts_runtime_;
     std::uint64_t tables_generation_ = ~std::uint64_t{0}, tables_root_ = 0;
-    std::array<std::byte, 4096> simp_{}, siefp_{};
-    mshv::abi::vp_state::SyntheticTimers timers_{};
 };
 
 } // namespace wherry::vmm::mshvsim

@@ -79,18 +79,11 @@ VpRegisters::VpRegisters(Hypervisor& hypervisor, EngineVcpu& vcpu, std::uint32_t
     : hypervisor_{hypervisor},
       vcpu_{vcpu},
       index_{index},
-      shadow_{vcpu} {
-    constexpr std::uint64_t masked = 1U << 16U;
-    for (std::uint32_t sint = 0; sint < 16; ++sint) {
-        stored_[name_of::sint0 + sint] = masked;
-    }
-    stored_[name_of::sversion] = 1;
+      shadow_{vcpu},
+      synic_{hypervisor, index},
+      timers_{hypervisor, index, synic_} {
     for (const std::uint32_t name :
-         {name_of::scontrol,
-          name_of::siefp,
-          name_of::simp,
-          name_of::eom,
-          name_of::sirbp,
+         {name_of::sirbp,
           name_of::vp_assist_page,
           name_of::deliverability_notifications,
           name_of::pending_event1,
@@ -107,9 +100,6 @@ VpRegisters::VpRegisters(Hypervisor& hypervisor, EngineVcpu& vcpu, std::uint32_t
         stored_[name] = 0;
     }
     for (std::uint32_t name = name_of::crash_p0; name <= name_of::crash_control; ++name) {
-        stored_[name] = 0;
-    }
-    for (std::uint32_t name = name_of::stimer0_config; name < name_of::stimer0_config + 8; ++name) {
         stored_[name] = 0;
     }
 }
@@ -135,11 +125,13 @@ std::uint16_t VpRegisters::set(std::uint32_t name, const Value& value) {
          {&VpRegisters::set_cpu,
           &VpRegisters::set_control,
           &VpRegisters::set_event,
-          &VpRegisters::set_floating,
-          &VpRegisters::set_synthetic}) {
+          &VpRegisters::set_floating}) {
         if (const auto answer = (this->*part)(name, value)) {
             return *answer;
         }
+    }
+    if (const auto answer = write_synthetic(name, value.low, Writer::root)) {
+        return *answer;
     }
     return set_msr(name, value.low).value_or(status::invalid_parameter);
 }
@@ -215,8 +207,7 @@ std::optional<std::uint16_t> VpRegisters::set_control(std::uint32_t name, const 
     }
     SystemRegisters wanted = shadow_.system();
     wanted.*control = value.low;
-    if (!is_possible(name, value.low, hypervisor_.cpuid.of_vp(index_)) ||
-        !vcpu_.may_hold(wanted)) {
+    if (!is_possible(name, value.low, hypervisor_.cpuid.of_vp(index_)) || !vcpu_.may_hold(wanted)) {
         return status::invalid_register_value;
     }
     // At once: the LAPIC's state, which is not shadowed, is checked against it.

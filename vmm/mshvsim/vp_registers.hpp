@@ -5,6 +5,8 @@
 #include "vmm/mshv/abi/registers.hpp"
 #include "vmm/mshvsim/cpu_shadow.hpp"
 #include "vmm/mshvsim/hypervisor.hpp"
+#include "vmm/mshvsim/synic.hpp"
+#include "vmm/mshvsim/synthetic_timers.hpp"
 
 #include <map>
 #include <optional>
@@ -26,9 +28,14 @@ public:
     /// not have to be in one any more when a hypercall has written all that it wants to.
     static bool is_part_of_mode(std::uint32_t name) noexcept;
     bool is_mode_possible();
+    /// Hyper-V's own registers. Nothing: no such register.
+    std::optional<std::uint16_t>
+    write_synthetic(std::uint32_t name, std::uint64_t value, Writer writer);
 
     CpuShadow& shadow() noexcept { return shadow_; }
-    /// The pages that go with SIMP and SIEFP (VP states 2 and 3), and synthetic timers' state.
+    Synic& synic() noexcept { return synic_; }
+    SyntheticTimers& timers() noexcept { return timers_; }
+    std::uint64_t runtime = 0; ///< 100 ns; counted where its feature is offered
     bool explicit_suspend = true;
     bool intercept_suspend = false;
 
@@ -53,13 +60,14 @@ private:
     std::uint16_t set_run_state(std::uint64_t value);
     std::uint16_t set_pending(std::uint32_t name, const Value& value);
     std::optional<std::uint16_t> set_floating(std::uint32_t name, const Value& value);
-    std::optional<std::uint16_t> set_synthetic(std::uint32_t name, const Value& value);
     std::optional<std::uint16_t> set_msr(std::uint32_t name, std::uint64_t value);
 
     Hypervisor& hypervisor_;
     EngineVcpu& vcpu_;
     std::uint32_t index_;
     CpuShadow shadow_;
+    Synic synic_;
+    SyntheticTimers timers_;
     std::map<std::uint32_t, std::uint64_t> stored_;
 };
 

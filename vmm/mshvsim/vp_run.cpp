@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm/mshv/abi/register_names.hpp"
-#include "vmm/mshv/abi/synthetic_features.hpp"
+#include "vmm/mshv/abi/status.hpp"
 #include "vmm/mshvsim/intercepts.hpp"
 #include "vmm/mshvsim/page_walk.hpp"
+#include "vmm/mshvsim/synthetic_msrs.hpp"
 #include "vmm/mshvsim/user_memory.hpp"
 #include "vmm/mshvsim/vp.hpp"
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <ctime>
 
 namespace wherry::vmm::mshvsim {
 
@@ -20,12 +20,12 @@ constexpr std::size_t most_code = 16;
 /// Page tables beyond these are not looked at before a run.
 constexpr std::size_t most_tables = 65536;
 
-// Hyper-V's MSRs (Top Level Functional Specification, chapter 12).
-constexpr std::uint32_t msr_guest_os_id = 0x40000000;
-constexpr std::uint32_t msr_vp_index = 0x40000002;
-constexpr std::uint32_t msr_time_ref_count = 0x40000020;
-constexpr std::uint32_t msr_tsc_frequency = 0x40000022;
-constexpr std::uint32_t msr_apic_frequency = 0x40000023;
+std::uint64_t processor_time_of_thread() {
+    timespec now{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 10'000'000 +
+           static_cast<std::uint64_t>(now.tv_nsec) / 100;
+}
 
 } // namespace
 
@@ -74,20 +74,25 @@ std::optional<Message> Vp::run_until_message(RunSignals& signals) {
     }
 }
 
-/// Nothing: interrupted by a signal or a visitor.
+/// Nothing: interrupted by a signal or a visitor, or something is to be made ready.
 std::optional<Message> Vp::enter(RunSignals& signals) {
     for (;;) {
         if (!gate_.enter_guest()) {
             return std::nullopt;
         }
+        const std::uint64_t begun = counts_runtime_ ? processor_time_of_thread() : 0;
         const Exit exit = vcpu_->run(signals.open());
         gate_.leave_guest();
+        registers_.runtime += counts_runtime_ ? processor_time_of_thread() - begun : 0;
         registers_.shadow().forget();
         if (exit.kind == Exit::Kind::interrupted) {
             return std::nullopt;
         }
         if (auto message = message_of(exit)) {
             return message;
+        }
+        if (exit.kind == Exit::Kind::msr_write) {
+            return std::nullopt; // a page to lay, a timer that is due already
         }
     }
 }
@@ -156,6 +161,11 @@ std::optional<Message> Vp::make_ready() {
         hypervisor_.memory.request_scan();
         return memory_intercept(from, *fault);
     }
+    if (const auto missing = lay_pages()) {
+        hypervisor_.memory.request_scan();
+        return memory_intercept(from, *missing);
+    }
+    registers_.timers().serve();
     return std::nullopt;
 }
 
@@ -220,42 +230,33 @@ std::vector<std::byte> Vp::code() {
     return bytes;
 }
 
-std::optional<std::uint64_t> Vp::read_msr(std::uint32_t index) {
-    namespace name_of = mshv::abi::registers;
-    namespace synthetic = mshv::abi::synthetic_features;
-    struct Known {
-        std::uint32_t msr, name;
-        std::uint64_t feature;
-    };
-    constexpr Known known[] = {
-        {msr_guest_os_id, name_of::guest_os_id, synthetic::hypervisor_present},
-        {msr_vp_index, name_of::vp_index, synthetic::vp_index},
-        {msr_time_ref_count, name_of::time_reference_count, synthetic::reference_counter},
-        {msr_tsc_frequency, name_of::tsc_frequency, synthetic::frequency},
-        {msr_apic_frequency, name_of::apic_frequency, synthetic::frequency},
-    };
-    const std::uint64_t offered = hypervisor_.properties.synthetic_features();
-    for (const auto& one : known) {
-        if (one.msr == index && (offered & one.feature) != 0) {
-            return registers_.get(one.name).value_or(mshv::abi::RegisterValue{}).low;
-        }
+/// The hypervisor's pages in guest memory: what is missing of them is its own access.
+std::optional<Exit> Vp::lay_pages() {
+    const auto of_partition = hypervisor_.pages.settle();
+    const auto missing = of_partition ? of_partition : registers_.synic().settle();
+    if (!missing) {
+        return std::nullopt;
     }
-    return std::nullopt;
+    return Exit{.kind = Exit::Kind::memory, .is_mapped = true, .gpa = *missing};
 }
 
 void Vp::serve_msr(const Exit& exit) {
     const bool is_ignored = hypervisor_.properties.ignores_unknown_msrs();
-    const auto nothing = is_ignored ? std::optional<std::uint64_t>{0} : std::nullopt;
-    if (exit.kind == Exit::Kind::msr_read) {
-        const auto value = read_msr(exit.number);
-        vcpu_->answer_msr(value ? value : nothing);
-        return;
+    auto answer = is_ignored ? std::optional<std::uint64_t>{0} : std::nullopt;
+    const auto known = synthetic_msr(exit.number);
+    if (known && is_offered(known->feature)) {
+        if (exit.kind == Exit::Kind::msr_read) {
+            answer = registers_.get(known->name).value_or(mshv::abi::RegisterValue{}).low;
+        } else {
+            const bool is_taken =
+                known->is_writable &&
+                registers_.write_synthetic(known->name, exit.value, Writer::guest) ==
+                    mshv::abi::status::success;
+            answer = is_taken ? std::optional<std::uint64_t>{0} : std::nullopt;
+        }
     }
-    const bool is_guest_os_id = exit.number == msr_guest_os_id && read_msr(exit.number);
-    if (is_guest_os_id) {
-        hypervisor_.shared.set(mshv::abi::registers::guest_os_id, exit.value);
-    }
-    vcpu_->answer_msr(is_guest_os_id ? std::optional<std::uint64_t>{0} : nothing);
+    vcpu_->answer_msr(answer);
+    registers_.shadow().forget();
 }
 
 } // namespace wherry::vmm::mshvsim

@@ -77,11 +77,6 @@ std::optional<Place> floating_place(std::uint32_t name) {
     return std::nullopt;
 }
 
-bool is_shared(std::uint32_t name) {
-    return name == name_of::guest_os_id || name == name_of::hypercall ||
-           name == name_of::reference_tsc;
-}
-
 } // namespace
 
 std::optional<std::uint32_t> msr_of_register(std::uint32_t name) {
@@ -371,7 +366,8 @@ std::optional<Value> VpRegisters::get_synthetic(std::uint32_t name) {
         return Value{.low = hypervisor_.engine->capabilities().tsc_frequency_khz * 1000};
     case name_of::apic_frequency:
         return Value{.low = apic_hz};
-    case name_of::vp_runtime: // not accounted; its feature is not offered
+    case name_of::vp_runtime:
+        return Value{.low = runtime};
     case name_of::hypervisor_version:
         return Value{};
     case name_of::features:
@@ -380,29 +376,36 @@ std::optional<Value> VpRegisters::get_synthetic(std::uint32_t name) {
     default:
         break;
     }
-    if (is_shared(name)) {
-        return Value{.low = hypervisor_.shared.get(name)};
+    for (const auto& value : {hypervisor_.pages.get(name), synic_.get(name), timers_.get(name)}) {
+        if (value) {
+            return Value{.low = *value};
+        }
     }
     const auto found = stored_.find(name);
     return found != stored_.end() ? std::optional{Value{.low = found->second}} : std::nullopt;
 }
 
-std::optional<std::uint16_t> VpRegisters::set_synthetic(std::uint32_t name, const Value& value) {
-    if (is_shared(name)) {
-        hypervisor_.shared.set(name, value.low);
+std::optional<std::uint16_t>
+VpRegisters::write_synthetic(std::uint32_t name, std::uint64_t value, Writer writer) {
+    if (hypervisor_.pages.set(name, value, writer)) {
         return status::success;
+    }
+    if (const auto answer = synic_.set(name, value, writer)) {
+        return answer;
+    }
+    if (const auto answer = timers_.set(name, value, writer)) {
+        return answer;
     }
     const auto found = stored_.find(name);
     if (found != stored_.end()) {
-        // End of message is a trigger; nothing stays in it.
-        found->second = name == name_of::eom ? 0 : value.low;
+        found->second = value;
         return status::success;
     }
     const auto now = get_synthetic(name);
     if (!now) {
         return std::nullopt;
     }
-    return now->low == value.low ? status::success : status::invalid_parameter;
+    return now->low == value ? status::success : status::invalid_parameter;
 }
 
 } // namespace wherry::vmm::mshvsim

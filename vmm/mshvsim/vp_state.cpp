@@ -118,11 +118,11 @@ std::vector<std::byte> Vp::get_state(std::uint8_t type) {
             xsave_states(engine, hypervisor_.offered),
             state_size(type));
     case state::simp:
-        return bytes_of(simp_, page_size);
+        return bytes_of(registers_.synic().messages().contents(), page_size);
     case state::siefp:
-        return bytes_of(siefp_, page_size);
+        return bytes_of(registers_.synic().event_flags().contents(), page_size);
     default:
-        return bytes_of(timers_, sizeof(timers_));
+        return bytes_of(registers_.timers().state(), sizeof(state::SyntheticTimers));
     }
 }
 
@@ -148,14 +148,17 @@ std::uint16_t Vp::set_state(std::uint8_t type, std::span<const std::byte> data) 
         return area && vcpu_->set_xsave(*area) ? status::success : status::invalid_parameter;
     }
     case state::simp:
-        std::memcpy(simp_.data(), data.data(), simp_.size());
+        registers_.synic().messages().set_contents(data);
         return status::success;
     case state::siefp:
-        std::memcpy(siefp_.data(), data.data(), siefp_.size());
+        registers_.synic().event_flags().set_contents(data);
         return status::success;
-    default:
-        std::memcpy(&timers_, data.data(), sizeof(timers_));
+    default: {
+        state::SyntheticTimers timers;
+        std::memcpy(&timers, data.data(), sizeof(timers));
+        registers_.timers().set_state(timers);
         return status::success;
+    }
     }
 }
 

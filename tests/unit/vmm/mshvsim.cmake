@@ -5,7 +5,8 @@ set(mshvsim_tests
   unit/vmm/mshvsim_client.cpp
   unit/vmm/mshvsim_memory_test.cpp
   unit/vmm/mshvsim_run_test.cpp
-  unit/vmm/mshvsim_soft_test.cpp)
+  unit/vmm/mshvsim_soft_test.cpp
+  unit/vmm/mshvsim_synic_test.cpp)
 add_executable(mshvsim_tests ${mshvsim_tests})
 target_link_libraries(mshvsim_tests PRIVATE mshvsim vmm doctest::doctest fmt::fmt
   Threads::Threads project_warnings)

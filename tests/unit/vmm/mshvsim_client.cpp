@@ -45,8 +45,11 @@ std::size_t HostMemory::resident_pages() const {
     return count;
 }
 
-std::unique_ptr<Client>
-Client::open(std::string_view test, Personality personality, std::optional<EngineChoice> engine) {
+std::unique_ptr<Client> Client::open(
+    std::string_view test,
+    Personality personality,
+    std::optional<EngineChoice> engine,
+    std::uint64_t synthetic_features) {
     const char* const usual = std::getenv("MSHVSIM_TEST_ENGINE");
     const bool is_soft = usual != nullptr && std::string_view{usual} == "soft";
     auto calls = wherry::vmm::mshvsim::open_simulator(
@@ -56,10 +59,11 @@ Client::open(std::string_view test, Personality personality, std::optional<Engin
         fmt::print("SKIPPED: {}: {}\n", test, calls.error().text());
         return nullptr;
     }
-    return std::make_unique<Client>(std::move(*calls));
+    return std::make_unique<Client>(std::move(*calls), synthetic_features);
 }
 
-Client::Client(std::unique_ptr<wherry::vmm::mshv::Syscalls> calls) : calls_{std::move(calls)} {
+Client::Client(std::unique_ptr<wherry::vmm::mshv::Syscalls> calls, std::uint64_t synthetic_features)
+    : calls_{std::move(calls)} {
     device = calls_->open_device();
     REQUIRE(device >= 0);
     ioctls::CreatePartition create{.flags = 0xf};
@@ -69,6 +73,9 @@ Client::Client(std::unique_ptr<wherry::vmm::mshv::Syscalls> calls) : calls_{std:
         partition = calls_->ioctl(device, ioctls::create_partition, &create);
     }
     REQUIRE(partition >= 0);
+    const auto offered =
+        set_property(abi::properties::synthetic_processor_features, synthetic_features);
+    REQUIRE(offered.status == 0);
     REQUIRE(calls_->ioctl(partition, ioctls::initialize_partition, nullptr) == 0);
     ioctls::CreateVp first{0};
     vp = calls_->ioctl(partition, ioctls::create_vp, &first);

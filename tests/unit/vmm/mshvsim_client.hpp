@@ -50,8 +50,9 @@ public:
     static std::unique_ptr<Client> open(
         std::string_view test,
         Personality personality = Personality::v7_2,
-        std::optional<EngineChoice> engine = std::nullopt);
-    explicit Client(std::unique_ptr<wherry::vmm::mshv::Syscalls> calls);
+        std::optional<EngineChoice> engine = std::nullopt,
+        std::uint64_t synthetic_features = 0);
+    Client(std::unique_ptr<wherry::vmm::mshv::Syscalls> calls, std::uint64_t synthetic_features);
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
     ~Client();
