@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Saved, restored into a fresh partition and saved again, a state is the same in every part.
 #include "tests/unit/vmm/tiny_guest.hpp"
+#include "vmm/mshv/abi/vp_state.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -33,6 +34,26 @@ std::uint64_t address(std::mt19937_64& random) {
     return random() & 0x7fffffffffffU;
 }
 
+/// One that waits to be started by its count, and one that has a message to deliver.
+void vary_timers(vmm::HyperVState& state, std::mt19937_64& random) {
+    namespace config = vmm::mshv::abi::vp_state::synthetic_timer_config;
+    vmm::mshv::abi::vp_state::SyntheticTimers timers;
+    if (state.timers.size() != sizeof(timers)) {
+        return; // this host offers none
+    }
+    constexpr unsigned sint_shift = 16;
+    const auto sint = [&random] {
+        return (1 + random() % 15) << sint_shift;
+    };
+    timers.timers[1].config = config::auto_enable | sint();
+    timers.timers[3].config = config::enable | config::periodic | sint();
+    timers.timers[3].flags = 1;
+    timers.timers[3].count = 100'000 + random() % 100'000;
+    timers.timers[3].adjustment = random() & 0xffffffffU;
+    timers.timers[3].undelivered_expiration_time = random() & 0xffffffU;
+    std::memcpy(state.timers.data(), &timers, sizeof(timers));
+}
+
 void vary_synthetic(vmm::HyperVState& state, std::mt19937_64& random) {
     if (state.sint[0] == 0) {
         return; // this host offers no synthetic interrupt controller
@@ -50,6 +71,7 @@ void vary_synthetic(vmm::HyperVState& state, std::mt19937_64& random) {
     for (auto* const page : {&state.message_page, &state.event_page}) {
         std::ranges::generate(*page, [&] { return static_cast<std::byte>(random()); });
     }
+    vary_timers(state, random);
 }
 
 /// Valid values that differ from those of a fresh vCPU, for 32-bit protected mode.

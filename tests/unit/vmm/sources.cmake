@@ -14,6 +14,7 @@ set(vmm_tests
   mshv_features_test.cpp
   mshv_round_trip_test.cpp
   mshv_state_test.cpp
+  mshv_synic_test.cpp
   mshv_xsave_test.cpp
   partition_test.cpp
   platform_test.cpp
