@@ -12,6 +12,8 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <sys/mman.h>
+
 using namespace mshvsim_test;
 namespace features = abi::synthetic_features;
 namespace hypercalls = abi::hypercalls;
@@ -402,5 +404,51 @@ TEST_SUITE("mshvsim.synic") {
         CHECK_FALSE(guest.is_requested(vector));
         guest.next();
         CHECK(guest.is_requested(vector));
+    }
+
+    TEST_CASE("a timer wakes a VP that sleeps in HLT") {
+        Guest guest{"mshvsim.synic sleep"};
+        if (guest.client == nullptr) {
+            return;
+        }
+        guest.enable_lapic();
+        guest.memory.put(4 * vector, {on_fault & 0xff, on_fault >> 8, 0, 0});
+        constexpr std::uint64_t soon = 200'000; // 20 ms: it is asleep by then
+        const auto due = guest.client->get(registers::time_reference_count).low + soon;
+        guest.start(
+            Code{}
+                .write(0x400000b0, timer_config::auto_enable | timer_config::direct | vector << 4U)
+                .write(0x400000b1, due)
+                .add({0xfb, 0xf4, 0xf4}));
+        guest.next(fault_port); // the handler of the vector
+        CHECK(guest.client->get(registers::time_reference_count).low >= due);
+        CHECK(guest.state<abi::vp_state::SyntheticTimers>(4).timers[0].config % 2 == 0);
+    }
+
+    TEST_CASE(
+        "a message page that is not there yet is the VMM's to bring, and then has its contents") {
+        Guest guest{"mshvsim.synic missing page"};
+        if (guest.client == nullptr) {
+            return;
+        }
+        constexpr std::uint64_t far = 0x200000;
+        const HostMemory late{1};
+        REQUIRE(::mprotect(late.at(), late.size(), PROT_NONE) == 0);
+        REQUIRE(guest.client->map(late, far / abi::page_size) == 0);
+        guest.enable_synic(polling);
+        guest.client->set(registers::simp, far | 1U);
+        CHECK(guest.post(0x1234) == status::success);
+        guest.start(Code{}.report());
+        for (int turn = 0; turn < 2; ++turn) { // as often as it runs without the page
+            messages::Message message;
+            REQUIRE(guest.client->run(message) == 0);
+            REQUIRE(message.type == messages::gpa_intercept);
+            CHECK(messages::payload_as<messages::MemoryIntercept>(message).gpa == far);
+        }
+        REQUIRE(::mprotect(late.at(), late.size(), PROT_READ | PROT_WRITE) == 0);
+        guest.next();
+        messages::Message laid;
+        std::memcpy(&laid, late.at(slot * sint), sizeof(laid));
+        CHECK(laid.type == 0x1234);
     }
 }
