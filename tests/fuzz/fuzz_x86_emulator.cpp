@@ -44,8 +44,11 @@ struct Decoded {
 };
 
 /// Unicorn's processor has no MOVBE and MOVDIRI and no second encoding of TEST (F6 and F7 /1), and
-/// takes a REX prefix that other prefixes follow, which processors ignore.
+/// takes a REX prefix that other prefixes follow, which processors ignore. Of F2 and F3 before one
+/// instruction, processors obey the last, and Unicorn F2.
 bool is_known_to_oracle(const ZydisDecodedInstruction& instruction) {
+    bool has_f2 = false;
+    bool has_f3 = false;
     for (std::size_t i = 0; i < instruction.raw.prefix_count; ++i) {
         const auto& prefix = instruction.raw.prefixes[i];
         const bool is_rex = instruction.machine_mode == ZYDIS_MACHINE_MODE_LONG_64 &&
@@ -53,6 +56,11 @@ bool is_known_to_oracle(const ZydisDecodedInstruction& instruction) {
         if (is_rex && i + 1 != instruction.raw.prefix_count) {
             return false;
         }
+        has_f2 = has_f2 || prefix.value == 0xf2;
+        has_f3 = has_f3 || prefix.value == 0xf3;
+    }
+    if (has_f2 && has_f3) {
+        return false;
     }
     const bool is_test_alias = instruction.mnemonic == ZYDIS_MNEMONIC_TEST &&
                                (instruction.opcode == 0xf6 || instruction.opcode == 0xf7) &&
