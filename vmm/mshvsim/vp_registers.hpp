@@ -24,8 +24,8 @@ public:
     /// Status of the hypervisor.
     std::uint16_t set(std::uint32_t name, const Value& value);
 
-    /// Registers that may have passed through states that no processor is in, one by one, and do
-    /// not have to be in one any more when a hypercall has written all that it wants to.
+    /// Written one by one, these may pass through combinations that no processor takes. When a
+    /// hypercall has written all that it wants to, is_mode_possible() is to be true.
     static bool is_part_of_mode(std::uint32_t name) noexcept;
     bool is_mode_possible();
     /// Hyper-V's own registers. Nothing: no such register.
