@@ -16,6 +16,7 @@ namespace wherry::vmm {
 using formats::ErrorCode;
 using formats::fail;
 using formats::Result;
+using formats::Status;
 
 namespace {
 
@@ -73,6 +74,19 @@ Result<BackendCapabilities> probe(const HypervisorChoice& choice) {
         return fail(partition.error());
     }
     return (*partition)->capabilities();
+}
+
+Status Partition::bind_interrupt(int /*event*/, std::uint32_t /*pin*/) {
+    return fail(ErrorCode::unsupported, capabilities().name + " has no interrupts by events");
+}
+Status Partition::release_interrupt(int event, std::uint32_t pin) {
+    return bind_interrupt(event, pin);
+}
+Status Partition::bind_doorbell(int /*event*/, const Doorbell& /*doorbell*/) {
+    return fail(ErrorCode::unsupported, capabilities().name + " has no doorbells");
+}
+Status Partition::release_doorbell(int event, const Doorbell& doorbell) {
+    return bind_doorbell(event, doorbell);
 }
 
 } // namespace wherry::vmm

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,6 +34,14 @@ struct BackendCapabilities {
 struct MsiMessage {
     std::uint64_t address = 0;
     std::uint32_t data = 0;
+};
+
+/// A place in guest memory where a write is news for a device and nothing else.
+struct Doorbell {
+    formats::Gpa at;
+    std::uint32_t length = 0; ///< of the write in bytes: 1, 2, 4, 8, or 0 for any
+    /// Rings for this value only; others reach the ExitHandler.
+    std::optional<std::uint64_t> value = std::nullopt;
 };
 
 /// Time as the partition's guest sees it besides the TSC, read while all vCPUs stand still.
@@ -109,6 +118,16 @@ public:
     /// The message each IOAPIC pin would send now; entry i is pin i. Lets the hypervisor tell
     /// which vectors need end_of_interrupt.
     virtual formats::Status route_pins(std::span<const MsiMessage> pins) = 0;
+
+    /// For devices that other threads or processes serve: neither goes through the VMM. `event` is
+    /// an eventfd that stays the caller's and outlives the binding. already_exists where that
+    /// place or event is bound; `unsupported` where the backend cannot.
+    /// Each signal of `event` sends the message that route_pins gave the pin; edge-triggered pins.
+    virtual formats::Status bind_interrupt(int event, std::uint32_t pin);
+    virtual formats::Status release_interrupt(int event, std::uint32_t pin);
+    /// Each write there signals `event` and does not reach the ExitHandler; reads do.
+    virtual formats::Status bind_doorbell(int event, const Doorbell& doorbell);
+    virtual formats::Status release_doorbell(int event, const Doorbell& doorbell);
 
     /// The hypervisor's dirty log: only where capabilities().has_dirty_log. Started, the first
     /// read of a region says what was written since the start.

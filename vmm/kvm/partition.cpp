@@ -236,6 +236,43 @@ Status KvmPartition::route_pins(std::span<const MsiMessage> pins) {
     return set ? Status{} : fail(set.error());
 }
 
+namespace {
+
+Status set_interrupt(int vm, int event, std::uint32_t pin, std::uint32_t flags) {
+    kvm_irqfd argument{};
+    argument.fd = static_cast<std::uint32_t>(event);
+    argument.gsi = pin;
+    argument.flags = flags;
+    const auto set = call(vm, KVM_IRQFD, &argument, "KVM_IRQFD");
+    return set ? Status{} : fail(set.error());
+}
+
+Status set_doorbell(int vm, int event, const Doorbell& doorbell, std::uint32_t flags) {
+    kvm_ioeventfd argument{};
+    argument.datamatch = doorbell.value.value_or(0);
+    argument.addr = doorbell.at.value();
+    argument.len = doorbell.length;
+    argument.fd = event;
+    argument.flags = flags | (doorbell.value ? std::uint32_t{KVM_IOEVENTFD_FLAG_DATAMATCH} : 0U);
+    const auto set = call(vm, KVM_IOEVENTFD, &argument, "KVM_IOEVENTFD");
+    return set ? Status{} : fail(set.error());
+}
+
+} // namespace
+
+Status KvmPartition::bind_interrupt(int event, std::uint32_t pin) {
+    return set_interrupt(shared_->vm.get(), event, pin, 0);
+}
+Status KvmPartition::release_interrupt(int event, std::uint32_t pin) {
+    return set_interrupt(shared_->vm.get(), event, pin, KVM_IRQFD_FLAG_DEASSIGN);
+}
+Status KvmPartition::bind_doorbell(int event, const Doorbell& doorbell) {
+    return set_doorbell(shared_->vm.get(), event, doorbell, 0);
+}
+Status KvmPartition::release_doorbell(int event, const Doorbell& doorbell) {
+    return set_doorbell(shared_->vm.get(), event, doorbell, KVM_IOEVENTFD_FLAG_DEASSIGN);
+}
+
 Status KvmPartition::start_dirty_log() {
     return slots_.start_log();
 }

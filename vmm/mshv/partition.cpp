@@ -121,6 +121,45 @@ Status MshvPartition::route_pins(std::span<const MsiMessage> pins) {
     return set ? Status{} : fail(set.error());
 }
 
+namespace {
+
+Status
+set_interrupt(const Descriptor& partition, int event, std::uint32_t pin, std::uint32_t flags) {
+    ioctls::Irqfd argument{.fd = event, .resample_fd = -1, .gsi = pin, .flags = flags};
+    const auto set = partition.call(ioctls::irqfd, &argument, "MSHV_IRQFD");
+    return set ? Status{} : fail(set.error());
+}
+
+Status set_doorbell(
+    const Descriptor& partition, int event, const Doorbell& doorbell, std::uint32_t flags) {
+    ioctls::Ioeventfd argument{
+        .data_match = doorbell.value.value_or(0),
+        .address = doorbell.at.value(),
+        .length = doorbell.length,
+        .fd = event,
+        .flags = flags | (doorbell.value ? ioctls::ioeventfd_flags::data_match : 0)};
+    const auto set = partition.call(ioctls::ioeventfd, &argument, "MSHV_IOEVENTFD");
+    return set ? Status{} : fail(set.error());
+}
+
+} // namespace
+
+Status MshvPartition::bind_interrupt(int event, std::uint32_t pin) {
+    if (!shared_->capabilities.has_interrupt_controller) {
+        return Partition::bind_interrupt(event, pin);
+    }
+    return set_interrupt(shared_->partition, event, pin, 0);
+}
+Status MshvPartition::release_interrupt(int event, std::uint32_t pin) {
+    return set_interrupt(shared_->partition, event, pin, ioctls::irqfd_flags::deassign);
+}
+Status MshvPartition::bind_doorbell(int event, const Doorbell& doorbell) {
+    return set_doorbell(shared_->partition, event, doorbell, 0);
+}
+Status MshvPartition::release_doorbell(int event, const Doorbell& doorbell) {
+    return set_doorbell(shared_->partition, event, doorbell, ioctls::ioeventfd_flags::deassign);
+}
+
 Status MshvPartition::start_dirty_log() {
     return dirty_log_.start();
 }

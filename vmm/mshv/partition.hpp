@@ -52,6 +52,10 @@ public:
     formats::Result<std::unique_ptr<Vcpu>> create_vcpu(std::uint32_t index) override;
     formats::Status signal(const MsiMessage& message) override;
     formats::Status route_pins(std::span<const MsiMessage> pins) override;
+    formats::Status bind_interrupt(int event, std::uint32_t pin) override;
+    formats::Status release_interrupt(int event, std::uint32_t pin) override;
+    formats::Status bind_doorbell(int event, const Doorbell& doorbell) override;
+    formats::Status release_doorbell(int event, const Doorbell& doorbell) override;
     formats::Status start_dirty_log() override;
     formats::Status stop_dirty_log() override;
     formats::Status

@@ -16,6 +16,7 @@ set(vmm_tests
   mshv_state_test.cpp
   mshv_synic_test.cpp
   mshv_xsave_test.cpp
+  partition_events_test.cpp
   partition_test.cpp
   platform_test.cpp
   portable_cpuid_test.cpp
