@@ -37,27 +37,28 @@ migrate::BytesPerSecond rate_from(double bytes_per_second) {
     return migrate::BytesPerSecond{static_cast<std::uint64_t>(bytes_per_second)};
 }
 
-/// A JSON number may be anything; what is no duration or rate at all is refused before it is
-/// converted.
-Status check_number(std::string_view name, double value) {
+/// Of a MigrateRequest or a TuneRequest. A JSON number may be anything; what is no duration or rate
+/// at all is refused before it is converted.
+template <typename Request>
+Status check_numbers(const Request& request) {
     constexpr double largest = 1e15;
-    if (value >= 0 && value <= largest) {
-        return {};
-    }
-    return fail(
-        ErrorCode::invalid_argument,
-        fmt::format("{} is between 0 and {:.0f}, not {}", name, largest, value));
-}
-
-Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
-    migrate::Policy policy;
     for (const auto& [name, value] :
          {std::pair{"downtime_ms", request.downtime_ms()},
           {"bandwidth", request.bandwidth()},
           {"deadline_ms", request.deadline_ms()}}) {
-        if (auto good = check_number(name, value); !good) {
-            return fail(std::move(good).error());
+        if (!(value >= 0 && value <= largest)) {
+            return fail(
+                ErrorCode::invalid_argument,
+                fmt::format("{} is between 0 and {:.0f}, not {}", name, largest, value));
         }
+    }
+    return {};
+}
+
+Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
+    migrate::Policy policy;
+    if (auto good = check_numbers(request); !good) {
+        return fail(std::move(good).error());
     }
     if (request.downtime_ms() > 0) {
         policy.downtime = from_ms(request.downtime_ms());
@@ -82,13 +83,8 @@ Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
 }
 
 Result<migrate::PolicyChange> change_from(const api::TuneRequest& request) {
-    for (const auto& [name, value] :
-         {std::pair{"downtime_ms", request.downtime_ms()},
-          {"bandwidth", request.bandwidth()},
-          {"deadline_ms", request.deadline_ms()}}) {
-        if (auto good = check_number(name, value); !good) {
-            return fail(std::move(good).error());
-        }
+    if (auto good = check_numbers(request); !good) {
+        return fail(std::move(good).error());
     }
     migrate::PolicyChange change;
     if (request.has_downtime_ms()) {
