@@ -3,6 +3,7 @@
 
 #include "formats/page_digest.hpp"
 #include "formats/page_run.hpp"
+#include "formats/page_set.hpp"
 #include "formats/result.hpp"
 #include "formats/units.hpp"
 
@@ -36,6 +37,7 @@ enum class FrameType : std::uint8_t {
     control = 1,       ///< one message of control.proto
     page_batch = 2,    ///< see page_run.hpp
     machine_state = 3, ///< MachineState of machine.proto
+    page_set = 4,      ///< see page_set.hpp
 };
 
 /// The most a payload of `type` may hold; checked before anything is allocated.
@@ -47,6 +49,8 @@ constexpr Bytes payload_limit(FrameType type) noexcept {
         return page_batch_limit;
     case FrameType::machine_state:
         return 128_MiB;
+    case FrameType::page_set:
+        return page_set_limit;
     }
     return Bytes{0};
 }

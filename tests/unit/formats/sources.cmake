@@ -4,5 +4,6 @@ set(formats_tests
   page_digest_test.cpp
   page_range_test.cpp
   page_run_test.cpp
+  page_set_test.cpp
   units_test.cpp
   wire_frame_test.cpp)
