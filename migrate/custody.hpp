@@ -11,4 +11,7 @@ namespace wherry::migrate {
 enum class Custody : std::uint8_t { source, destination, undetermined };
 std::string_view name_of(Custody custody) noexcept;
 
+/// Which side a person decided to keep.
+enum class Keep : std::uint8_t { source, destination };
+
 } // namespace wherry::migrate

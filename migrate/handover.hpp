@@ -3,6 +3,7 @@
 
 #include "formats/result.hpp"
 #include "migrate/custody.hpp"
+#include "migrate/epoch.hpp"
 #include "vmm/machine.hpp"
 
 #include <chrono>
@@ -23,19 +24,6 @@
 /// Before commit() the source alone decides and a failure resumes the guest there. From commit()
 /// on the source never resumes by itself: either it hears `running` or it is in doubt.
 namespace wherry::migrate {
-
-/// Counts how often a VM has changed hands. Part of every message of the hand-over.
-enum class Epoch : std::uint64_t {};
-constexpr Epoch next(Epoch epoch) noexcept {
-    return Epoch{static_cast<std::uint64_t>(epoch) + 1};
-}
-/// Of a VM that was offered as `offered` and stayed where it was: see docs/design.md, "Ownership".
-constexpr Epoch taken_back(Epoch offered) noexcept {
-    return next(offered);
-}
-
-/// Which side a person decided to keep.
-enum class Keep : std::uint8_t { source, destination };
 
 /// A guest that no one may run until a person decides. The right to do so cannot be copied.
 class InDoubtGuest {
