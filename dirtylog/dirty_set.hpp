@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "dirtylog/page_bitmap.hpp"
+#include "formats/page_bitmap.hpp"
 #include "formats/page_range.hpp"
 #include "formats/units.hpp"
 #include "vmm/guest_memory.hpp"
@@ -11,6 +11,8 @@
 #include <vector>
 
 namespace wherry::dirtylog {
+
+using formats::PageBitmap;
 
 /// A set of pages of a machine's RAM, such as those to be sent again. Not thread-safe. Sets that
 /// meet are of the same RAM.

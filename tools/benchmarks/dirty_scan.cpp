@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a harvest of the dirty log costs besides the hypervisor's part: going through the bitmap.
-#include "dirtylog/page_bitmap.hpp"
+#include "formats/page_bitmap.hpp"
 #include "tools/benchmarks/benchmarks.hpp"
 #include "tools/quantities.hpp"
 
@@ -19,8 +19,8 @@ namespace wherry::tools {
 
 namespace {
 
-using dirtylog::PageBitmap;
 using formats::Gfn;
+using formats::PageBitmap;
 using formats::PageCount;
 using formats::PageRange;
 

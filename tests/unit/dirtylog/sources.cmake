@@ -4,5 +4,4 @@ set(dirtylog_tests
   dirty_set_test.cpp
   dirty_tracker_test.cpp
   hypervisor_tracker_test.cpp
-  page_bitmap_test.cpp
   userfault_tracker_test.cpp)

@@ -9,22 +9,22 @@
 #include <span>
 #include <vector>
 
-namespace wherry::dirtylog {
+namespace wherry::formats {
 
 /// One bit for each page of a range. Pages and ranges given to it lie inside `pages()`. Not
 /// thread-safe. A moved-from bitmap may only be assigned to or destroyed.
 class PageBitmap {
 public:
     /// All clear.
-    explicit PageBitmap(formats::PageRange pages);
+    explicit PageBitmap(PageRange pages);
 
-    [[nodiscard]] formats::PageRange pages() const noexcept { return pages_; }
+    [[nodiscard]] PageRange pages() const noexcept { return pages_; }
 
-    [[nodiscard]] bool test(formats::Gfn page) const;
-    void set(formats::Gfn page);
-    void clear(formats::Gfn page);
-    void set(formats::PageRange range);
-    void clear(formats::PageRange range);
+    [[nodiscard]] bool test(Gfn page) const;
+    void set(Gfn page);
+    void clear(Gfn page);
+    void set(PageRange range);
+    void clear(PageRange range);
     void set_all();
     void clear_all() noexcept;
 
@@ -35,13 +35,12 @@ public:
     /// Merges bits in the layout of words(); bits beyond the last page are ignored.
     void merge_words(std::span<const std::uint64_t> words);
 
-    [[nodiscard]] formats::PageCount count() const noexcept;
+    [[nodiscard]] PageCount count() const noexcept;
     [[nodiscard]] bool is_empty() const noexcept;
 
     /// The first run of set pages at or after `from`, cut at `longest` pages. `from` may be the
     /// end of pages().
-    [[nodiscard]] std::optional<formats::PageRange>
-    next_run(formats::Gfn from, formats::PageCount longest) const;
+    [[nodiscard]] std::optional<PageRange> next_run(Gfn from, PageCount longest) const;
 
     /// Bit i of word w is page first + 64 w + i; bits beyond the last page are zero.
     [[nodiscard]] std::span<const std::uint64_t> words() const noexcept { return words_; }
@@ -49,11 +48,11 @@ public:
     friend bool operator==(const PageBitmap&, const PageBitmap&) = default;
 
 private:
-    [[nodiscard]] std::uint64_t index_of(formats::Gfn page) const;
+    [[nodiscard]] std::uint64_t index_of(Gfn page) const;
     void clear_tail() noexcept;
 
-    formats::PageRange pages_;
+    PageRange pages_;
     std::vector<std::uint64_t> words_;
 };
 
-} // namespace wherry::dirtylog
+} // namespace wherry::formats

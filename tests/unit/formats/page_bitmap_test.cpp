@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dirtylog/page_bitmap.hpp"
+#include "formats/page_bitmap.hpp"
 
 #include <algorithm>
 #include <array>
@@ -10,7 +10,6 @@
 
 #include <doctest/doctest.h>
 
-using namespace wherry::dirtylog;
 using namespace wherry::formats;
 
 namespace {
@@ -74,7 +73,7 @@ Pair random_pair(PageRange range, std::mt19937_64& random) {
 
 } // namespace
 
-TEST_SUITE("dirtylog.page_bitmap") {
+TEST_SUITE("formats.page_bitmap") {
 
     TEST_CASE("a bitmap holds what a set of numbers holds, whatever is done to it") {
         std::mt19937_64 random{4};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dirtylog/page_bitmap.hpp"
+#include "formats/page_bitmap.hpp"
 
 #include "formats/error.hpp"
 
@@ -8,14 +8,9 @@
 #include <functional>
 #include <limits>
 
-namespace wherry::dirtylog {
+namespace wherry::formats {
 
 namespace {
-
-using formats::Gfn;
-using formats::invariant;
-using formats::PageCount;
-using formats::PageRange;
 
 constexpr std::uint64_t bits = 64;
 constexpr std::uint64_t all_ones = std::numeric_limits<std::uint64_t>::max();
@@ -165,4 +160,4 @@ std::optional<PageRange> PageBitmap::next_run(Gfn from, PageCount longest) const
     return pages_.part(PageCount{begin}, PageCount{end});
 }
 
-} // namespace wherry::dirtylog
+} // namespace wherry::formats
