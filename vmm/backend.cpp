@@ -5,6 +5,7 @@
 #include "vmm/mshvsim/simulator.hpp"
 #include "vmm/partition.hpp"
 #include "vmm/soft_module.hpp"
+#include "vmm/userfault_source.hpp"
 
 #include <string>
 #include <utility>
@@ -74,6 +75,11 @@ Result<BackendCapabilities> probe(const HypervisorChoice& choice) {
         return fail(partition.error());
     }
     return (*partition)->capabilities();
+}
+
+/// For hypervisors that take a fault of guest memory as one of this process, and wait for it.
+Result<std::unique_ptr<FaultSource>> Partition::make_fault_source(GuestMemory& memory) {
+    return UserfaultSource::open(memory);
 }
 
 Status Partition::bind_interrupt(int /*event*/, std::uint32_t /*pin*/) {

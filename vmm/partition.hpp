@@ -3,6 +3,7 @@
 
 #include "formats/page_range.hpp"
 #include "formats/result.hpp"
+#include "vmm/fault_source.hpp"
 #include "vmm/guest_memory.hpp"
 #include "vmm/hypervisor_choice.hpp"
 #include "vmm/vcpu_state.hpp"
@@ -26,6 +27,10 @@ struct BackendCapabilities {
     bool has_dirty_log = false;
     bool can_scale_tsc = false;
     std::uint64_t tsc_frequency_khz = 0;
+    /// Why a guest cannot run here while pages of it are missing, in one sentence; empty: it can.
+    std::string postcopy_obstacle{};
+    /// What FaultSource::granule() will be.
+    formats::PageCount fault_granule{1};
     /// What a guest may be offered here.
     std::vector<CpuidEntry> cpuid;
 };
@@ -137,6 +142,10 @@ public:
     /// first) is page region.first() + i; `region` is a whole MemoryRegion.
     virtual formats::Status
     fetch_dirty_log(formats::PageRange region, std::span<std::uint64_t> bitmap) = 0;
+
+    /// For pages of `memory`, which is mapped, that are elsewhere still. The partition outlives it.
+    /// Fails where capabilities().postcopy_obstacle says why.
+    virtual formats::Result<std::unique_ptr<FaultSource>> make_fault_source(GuestMemory& memory);
 
     /// Clock of the partition; vCPUs stand still. The vCPUs' save() and restore() tell and take
     /// their TSC for this moment: save_clock comes before theirs, and so does restore_clock, which

@@ -12,7 +12,7 @@ namespace wherry::vmm {
 /// and linked by nothing. C++ objects cross it, so both sides must come from one build tree: the
 /// number changes with every change of an interface and folds in the layouts that are shared.
 inline constexpr std::uint64_t soft_module_abi =
-    (std::uint64_t{1} << 48U) | (std::uint64_t{sizeof(VcpuState)} << 32U) |
+    (std::uint64_t{2} << 48U) | (std::uint64_t{sizeof(VcpuState)} << 32U) |
     (std::uint64_t{sizeof(GuestMemory)} << 16U) | std::uint64_t{sizeof(BackendCapabilities)};
 
 inline constexpr const char* soft_module_file = "wherry_soft.so";

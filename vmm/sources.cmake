@@ -1,6 +1,7 @@
 set(vmm_headers
   cpu_profile.hpp
   device.hpp
+  fault_source.hpp
   general_registers.hpp
   guest_clock.hpp
   guest_memory.hpp
@@ -8,6 +9,7 @@ set(vmm_headers
   io_bus.hpp
   little_endian.hpp
   machine.hpp
+  missing_pages.hpp
   partition.hpp
   pc_machine.hpp
   platform.hpp
@@ -18,6 +20,8 @@ set(vmm_headers
   soft_module_abi.hpp
   state_comparison.hpp
   unique_fd.hpp
+  userfault.hpp
+  userfault_source.hpp
   vcpu_state.hpp
   vcpu_thread.hpp
   vcpu_throttle.hpp)
@@ -31,6 +35,7 @@ set(vmm_sources
   io_bus.cpp
   kick.cpp
   machine.cpp
+  missing_pages.cpp
   pc_machine.cpp
   pc_machine_state.cpp
   platform.cpp
@@ -40,6 +45,8 @@ set(vmm_sources
   saved_vcpu.cpp
   soft_module.cpp
   state_comparison.cpp
+  userfault.cpp
+  userfault_source.cpp
   vcpu_state.cpp
   vcpu_thread.cpp
   vcpu_throttle.cpp)

@@ -4,6 +4,7 @@
 #include "vmm/kvm/abi.hpp"
 #include "vmm/kvm/cpuid.hpp"
 #include "vmm/kvm/vcpu.hpp"
+#include "vmm/userfault.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -65,6 +66,9 @@ Result<BackendCapabilities> capabilities_of(const System& system) {
         return fail(khz.error());
     }
     capabilities.tsc_frequency_khz = *khz;
+    if (const auto userfault = Userfault::check(); !userfault) {
+        capabilities.postcopy_obstacle = userfault.error().text();
+    }
     auto supported = supported_cpuid(system);
     if (!supported) {
         return fail(supported.error());

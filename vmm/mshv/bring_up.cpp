@@ -119,6 +119,8 @@ Status learn(PartitionShared& shared) {
         }
     }
     shared.capabilities.tsc_frequency_khz = *hertz / 1000;
+    shared.capabilities.postcopy_obstacle =
+        "the backend for the Microsoft hypervisor cannot run a guest with pages missing";
     shared.xsave_states = *states;
     shared.xsave_size = static_cast<std::size_t>(*size);
 

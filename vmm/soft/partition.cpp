@@ -6,6 +6,7 @@
 #include "vmm/soft/tsc_frequency.hpp"
 #include "vmm/soft/vcpu.hpp"
 #include "vmm/soft/version.hpp"
+#include "vmm/userfault.hpp"
 
 #include <string>
 
@@ -69,7 +70,11 @@ Result<std::unique_ptr<Partition>> SoftPartition::open(const PartitionOptions& o
         .has_dirty_log = !host_logs_writes(),
         .can_scale_tsc = false,
         .tsc_frequency_khz = khz,
+        .postcopy_obstacle = {},
         .cpuid = std::move(*cpuid)};
+    if (const auto userfault = Userfault::check(); !userfault) {
+        capabilities.postcopy_obstacle = userfault.error().text();
+    }
     return std::unique_ptr<Partition>{new SoftPartition{*hidden, std::move(capabilities)}};
 }
 

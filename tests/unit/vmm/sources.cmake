@@ -3,6 +3,7 @@ set(vmm_tests
   boot_test.cpp
   cpu_profile_test.cpp
   elf_image_test.cpp
+  fault_source_test.cpp
   golden_state_test.cpp
   guest_clock_test.cpp
   guest_memory_test.cpp
@@ -29,6 +30,7 @@ set(vmm_tests
   soft_guests.S
   soft_run_test.cpp
   soft_state_test.cpp
+  userfault_source_test.cpp
   vcpu_throttle_test.cpp
   workload_test.cpp
   x86_emulator_test.cpp

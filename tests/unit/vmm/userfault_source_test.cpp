@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/userfault_source.hpp"
+
+#include "tests/unit/vmm/fault_fixture.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace {
+
+using namespace wherry;
+using formats::Bytes;
+using formats::ErrorCode;
+using formats::Gfn;
+using formats::Gpa;
+using formats::PageCount;
+using formats::PageRange;
+using tests::filled;
+using tests::Listener;
+using tests::must;
+using tests::page;
+using tests::pages;
+using vmm::GuestMemory;
+using vmm::UserfaultSource;
+
+constexpr std::uint64_t above_the_hole = std::uint64_t{1} << 20U; // 4 GiB, in pages
+constexpr Bytes two_regions = Bytes{(std::uint64_t{3} << 30U) + (8U << 20U)};
+constexpr std::uint64_t stale = 0x57a1e;
+
+std::unique_ptr<UserfaultSource> source_of(GuestMemory& memory, PageCount granule = PageCount{1}) {
+    auto source = UserfaultSource::open(memory, granule);
+    if (!source) {
+        const auto code = source.error().code();
+        CHECK((code == ErrorCode::permission || code == ErrorCode::unsupported));
+        fmt::print("SKIPPED: vmm.userfault_source: {}\n", source.error().text());
+        return nullptr;
+    }
+    return *std::move(source);
+}
+
+std::uint64_t value_of(const GuestMemory& memory, std::uint64_t number) {
+    std::array<std::byte, 8> bytes{};
+    must(memory.read(formats::gpa_of(Gfn{number}), bytes));
+    std::uint64_t value = 0;
+    std::memcpy(&value, bytes.data(), bytes.size());
+    return value;
+}
+
+/// As a receiver leaves it: through the file.
+void leave(const GuestMemory& memory, std::uint64_t number, std::uint64_t value) {
+    const auto& regions = memory.regions();
+    const auto region = std::ranges::find_if(
+        regions, [&](const auto& one) { return one.pages.contains(Gfn{number}); });
+    const auto bytes = filled(value, 1);
+    const auto at = region->file_offset + formats::bytes_of(Gfn{number} - region->pages.first());
+    REQUIRE(
+        ::pwrite(memory.file(), bytes.data(), bytes.size(), static_cast<off_t>(at.value())) ==
+        static_cast<ssize_t>(bytes.size()));
+}
+
+/// What a page is to hold in the end; never zero, never stale.
+std::uint64_t truth(std::uint64_t number) {
+    return number * 2654435761U + 1;
+}
+
+/// From here on the thread that calls it cannot have a userfaultfd; `error` says why.
+void forbid_userfault(std::uint32_t error) {
+    constexpr auto load = static_cast<std::uint16_t>(BPF_LD | BPF_W | BPF_ABS);
+    constexpr auto equal = static_cast<std::uint16_t>(BPF_JMP | BPF_JEQ | BPF_K);
+    constexpr auto answer = static_cast<std::uint16_t>(BPF_RET | BPF_K);
+    std::array<sock_filter, 7> rules{{
+        {.code = load, .jt = 0, .jf = 0, .k = offsetof(seccomp_data, nr)},
+        {.code = equal, .jt = 3, .jf = 0, .k = SYS_userfaultfd},
+        {.code = equal, .jt = 0, .jf = 3, .k = SYS_ioctl},
+        {.code = load, .jt = 0, .jf = 0, .k = offsetof(seccomp_data, args) + 8},
+        {.code = equal, .jt = 0, .jf = 1, .k = USERFAULTFD_IOC_NEW},
+        {.code = answer, .jt = 0, .jf = 0, .k = SECCOMP_RET_ERRNO | error},
+        {.code = answer, .jt = 0, .jf = 0, .k = SECCOMP_RET_ALLOW},
+    }};
+    sock_fprog program{.len = rules.size(), .filter = rules.data()};
+    REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    REQUIRE(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+/// Reads pages at random until told to stop; how many were neither right nor waited for.
+std::uint64_t read_at_random(
+    const GuestMemory& memory, std::uint64_t page_count, unsigned seed, std::uint64_t reads) {
+    std::mt19937_64 random{seed};
+    std::uint64_t wrong = 0;
+    for (std::uint64_t i = 0; i < reads; ++i) {
+        const std::uint64_t number = random() % page_count;
+        wrong += value_of(memory, number) == truth(number) ? 0U : 1U;
+    }
+    return wrong;
+}
+
+} // namespace
+
+TEST_SUITE("vmm.userfault_source") {
+
+    TEST_CASE("pages of two regions, stale and holes, wait; their neighbours do not") {
+        auto memory = must(GuestMemory::create(two_regions));
+        const auto source = source_of(memory);
+        if (!source) {
+            return;
+        }
+        for (const std::uint64_t number : {1UL, 2UL, 3UL, above_the_hole + 5}) {
+            leave(memory, number, stale);
+        }
+        CHECK(value_of(memory, 2) == stale); // in the page table: arming must take it out
+        const std::array missing{pages(2, 1), pages(700, 2), pages(above_the_hole + 5, 2)};
+        Listener listener;
+        must(source->arm(missing, listener));
+        CHECK(source->missing() == PageCount{5});
+        CHECK(value_of(memory, 1) == stale);
+        CHECK(value_of(memory, 3) == stale);
+        CHECK(value_of(memory, 4) == 0);
+        CHECK(value_of(memory, above_the_hole + 7) == 0);
+        CHECK(listener.heard().empty());
+        for (const PageRange run : missing) {
+            for (std::uint64_t i = 0; i < run.count().value(); ++i) {
+                const std::uint64_t number = run.first().value() + i;
+                std::uint64_t found = stale;
+                std::thread reader{[&] {
+                    found = value_of(memory, number);
+                }};
+                listener.await(number);
+                CHECK(source->wanted_pages() == std::vector{page(number)});
+                CHECK(must(source->place(page(number), filled(truth(number), 1))) == PageCount{1});
+                reader.join();
+                CHECK(found == truth(number));
+            }
+        }
+        CHECK(source->missing_pages().empty());
+        must(source->disarm());
+        CHECK(value_of(memory, 2) == truth(2));
+        CHECK(value_of(memory, 1) == stale);
+    }
+
+    TEST_CASE("a system call on guest memory waits") {
+        auto memory = must(GuestMemory::create(Bytes{4U << 20U}));
+        const auto source = source_of(memory);
+        if (!source) {
+            return;
+        }
+        leave(memory, 3, stale);
+        Listener listener;
+        must(source->arm(std::array{page(3)}, listener));
+        std::array<int, 2> pipe{};
+        REQUIRE(::pipe2(pipe.data(), O_CLOEXEC) == 0);
+        const vmm::UniqueFd from{pipe[0]};
+        const vmm::UniqueFd to{pipe[1]};
+        const std::byte* const host = memory.regions()[0].host + 3 * formats::page_size;
+        std::thread writer{[&] {
+            CHECK(::write(to.get(), host, sizeof(std::uint64_t)) == sizeof(std::uint64_t));
+        }};
+        listener.await(3);
+        must(source->place(page(3), filled(truth(3), 1)));
+        writer.join();
+        std::uint64_t value = 0;
+        REQUIRE(::read(from.get(), &value, sizeof(value)) == sizeof(value));
+        CHECK(value == truth(3));
+        must(source->disarm());
+    }
+
+    TEST_CASE("a source with a granule wants all that is missing of it, each page once") {
+        auto memory = must(GuestMemory::create(Bytes{8U << 20U}));
+        const auto source = source_of(memory, PageCount{512});
+        if (!source) {
+            return;
+        }
+        Listener listener;
+        must(source->arm(std::array{pages(500, 20), page(900), page(1500)}, listener));
+        std::thread reader{[&] {
+            CHECK(value_of(memory, 513) == truth(513));
+        }};
+        listener.await(900);
+        CHECK(listener.heard().size() == 9); // 512 to 519, and 900
+        must(source->place(page(513), filled(truth(513), 1)));
+        reader.join();
+        std::thread other{[&] {
+            CHECK(value_of(memory, 514) == truth(514));
+        }};
+        must(source->place(page(514), filled(truth(514), 1)));
+        other.join();
+        CHECK(listener.twice() == 0);
+        must(source->place_zero(pages(0, 2048)));
+        must(source->disarm());
+    }
+
+    TEST_CASE("whatever the order of touching, pushing and answering, only the truth is seen") {
+        constexpr std::uint64_t size = 4096;
+        auto memory = must(GuestMemory::create(formats::bytes_of(PageCount{size})));
+        const auto source = source_of(memory);
+        if (!source) {
+            return;
+        }
+        std::mt19937_64 random{3};
+        std::vector<PageRange> missing;
+        for (std::uint64_t number = 0; number < size; ++number) {
+            const auto kind = random() % 3;
+            if (kind == 0) {
+                leave(memory, number, truth(number));
+                continue;
+            }
+            if (kind == 1) {
+                leave(memory, number, stale);
+            }
+            missing.push_back(page(number));
+        }
+        Listener listener;
+        must(source->arm(missing, listener));
+        std::array<std::uint64_t, 3> wrong{};
+        std::vector<std::thread> threads;
+        for (unsigned reader = 0; reader < wrong.size(); ++reader) {
+            threads.emplace_back(
+                [&, reader] { wrong[reader] = read_at_random(memory, size, reader, 20'000); });
+        }
+        // Two that push everything, what is not missing too, in opposite directions.
+        std::atomic<std::uint64_t> placed = 0;
+        for (const bool is_forward : {true, false}) {
+            threads.emplace_back([&, is_forward] {
+                for (std::uint64_t i = 0; i < size; i += 4) {
+                    const std::uint64_t first = is_forward ? i : size - 4 - i;
+                    std::vector<std::byte> bytes;
+                    for (std::uint64_t one = first; one < first + 4; ++one) {
+                        const auto contents = filled(truth(one), 1);
+                        bytes.insert(bytes.end(), contents.begin(), contents.end());
+                    }
+                    placed += must(source->place(pages(first, 4), bytes)).value();
+                }
+            });
+        }
+        for (auto& thread : threads) {
+            thread.join();
+        }
+        CHECK(wrong == std::array<std::uint64_t, 3>{});
+        CHECK(placed == missing.size());
+        CHECK(listener.twice() == 0);
+        must(source->disarm());
+        CHECK(read_at_random(memory, size, 9, size) == 0);
+    }
+
+    TEST_CASE("where userfaultfd is forbidden or absent it is refused, with the remedy") {
+        std::thread restricted{[] {
+            forbid_userfault(EPERM);
+            const auto checked = vmm::Userfault::check();
+            REQUIRE_FALSE(checked);
+            CHECK(checked.error().code() == ErrorCode::permission);
+            CHECK(checked.error().text().find("/dev/userfaultfd") != std::string::npos);
+            auto memory = must(GuestMemory::create(Bytes{2U << 20U}));
+            CHECK(UserfaultSource::open(memory).error().code() == ErrorCode::permission);
+            const auto soft = vmm::probe(vmm::HypervisorChoice::soft);
+            CHECK((!soft || soft->postcopy_obstacle == checked.error().text()));
+        }};
+        restricted.join();
+        std::thread without{[] {
+            forbid_userfault(ENOSYS);
+            CHECK(vmm::Userfault::check().error().code() == ErrorCode::unsupported);
+        }};
+        without.join();
+    }
+
+} // TEST_SUITE

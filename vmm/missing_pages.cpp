@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/missing_pages.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include <fmt/format.h>
+
+namespace wherry::vmm {
+
+using formats::ErrorCode;
+using formats::fail;
+using formats::Gfn;
+using formats::PageBitmap;
+using formats::PageCount;
+using formats::PageRange;
+using formats::Status;
+
+namespace {
+
+/// What two runs have in common.
+std::optional<PageRange> common(PageRange a, PageRange b) {
+    const Gfn first = std::max(a.first(), b.first());
+    const Gfn end = std::min(a.end(), b.end());
+    if (first >= end) {
+        return std::nullopt;
+    }
+    return a.part(first - a.first(), end - a.first());
+}
+
+/// Calls function(run) for each run of `bitmap` inside `pages`, which is inside the bitmap.
+template <typename Function>
+void for_each_run(const PageBitmap& bitmap, PageRange pages, Function&& function) {
+    Gfn at = pages.first();
+    while (at < pages.end()) {
+        const auto run = bitmap.next_run(at, pages.end() - at);
+        const auto inside = run ? common(*run, pages) : std::nullopt;
+        if (!inside) {
+            return;
+        }
+        at = inside->end();
+        function(*inside);
+    }
+}
+
+/// The same for runs of pages that are in `bitmap` and not in `without`. `function` may put them
+/// there.
+template <typename Function>
+void for_each_run_without(
+    const PageBitmap& bitmap, const PageBitmap& without, PageRange pages, Function&& function) {
+    for_each_run(bitmap, pages, [&](PageRange run) {
+        Gfn at = run.first();
+        while (at < run.end()) {
+            const auto left_out = without.next_run(at, run.end() - at);
+            const Gfn end = left_out ? std::min(left_out->first(), run.end()) : run.end();
+            if (at < end) {
+                function(run.part(at - run.first(), end - run.first()));
+            }
+            at = left_out ? left_out->end() : end;
+        }
+    });
+}
+
+} // namespace
+
+MissingPages::MissingPages(std::span<const MemoryRegion> regions) {
+    for (const MemoryRegion& region : regions) {
+        const PageBitmap none{region.pages};
+        regions_.push_back({.missing = none, .claimed = none, .asked = none});
+    }
+}
+
+template <typename Function>
+void MissingPages::for_each_part(PageRange pages, Function&& function) {
+    for (Region& region : regions_) {
+        if (const auto part = common(pages, region.missing.pages())) {
+            function(region, *part);
+        }
+    }
+}
+
+Status MissingPages::add(std::span<const PageRange> pages) {
+    const std::scoped_lock held{lock_};
+    for (const PageRange range : pages) {
+        PageCount found;
+        for_each_part(range, [&](const Region&, PageRange part) { found += part.count(); });
+        if (found != range.count()) {
+            return fail(
+                ErrorCode::invalid_argument,
+                fmt::format(
+                    "pages {:#x} to {:#x} are said to be missing and are not all RAM",
+                    range.first().value(),
+                    range.end().value()));
+        }
+    }
+    for (const PageRange range : pages) {
+        for_each_part(range, [](Region& region, PageRange part) { region.missing.set(part); });
+    }
+    std::uint64_t count = 0;
+    for (const Region& region : regions_) {
+        count += region.missing.count().value();
+    }
+    count_ = count;
+    return {};
+}
+
+void MissingPages::clear() {
+    const std::scoped_lock held{lock_};
+    for (Region& region : regions_) {
+        region.missing.clear_all();
+        region.claimed.clear_all();
+        region.asked.clear_all();
+    }
+    count_ = 0;
+}
+
+PageCount MissingPages::count() const noexcept {
+    return PageCount{count_.load()};
+}
+
+bool MissingPages::contains(Gfn page) const {
+    const std::scoped_lock held{lock_};
+    return std::ranges::any_of(regions_, [page](const Region& region) {
+        return region.missing.pages().contains(page) && region.missing.test(page);
+    });
+}
+
+bool MissingPages::intersects(PageRange pages) const {
+    const std::scoped_lock held{lock_};
+    return std::ranges::any_of(regions_, [pages](const Region& region) {
+        const auto part = common(pages, region.missing.pages());
+        const auto run =
+            part ? region.missing.next_run(part->first(), part->count()) : std::nullopt;
+        return run && run->first() < part->end();
+    });
+}
+
+namespace {
+
+template <typename Regions, typename Member>
+std::vector<PageRange> runs_of(const Regions& regions, Member member) {
+    std::vector<PageRange> runs;
+    for (const auto& region : regions) {
+        const PageBitmap& bitmap = region.*member;
+        for_each_run(bitmap, bitmap.pages(), [&](PageRange run) { runs.push_back(run); });
+    }
+    return runs;
+}
+
+} // namespace
+
+std::vector<PageRange> MissingPages::runs() const {
+    const std::scoped_lock held{lock_};
+    return runs_of(regions_, &Region::missing);
+}
+
+std::vector<PageRange> MissingPages::asked() const {
+    const std::scoped_lock held{lock_};
+    return runs_of(regions_, &Region::asked);
+}
+
+std::vector<PageRange> MissingPages::claim(PageRange pages) {
+    const std::scoped_lock held{lock_};
+    std::vector<PageRange> runs;
+    for_each_part(pages, [&](Region& region, PageRange part) {
+        for_each_run_without(region.missing, region.claimed, part, [&](PageRange run) {
+            region.claimed.set(run);
+            runs.push_back(run);
+        });
+    });
+    return runs;
+}
+
+void MissingPages::arrived(PageRange claimed) {
+    const std::scoped_lock held{lock_};
+    for_each_part(claimed, [](Region& region, PageRange part) {
+        region.missing.clear(part);
+        region.claimed.clear(part);
+        region.asked.clear(part);
+    });
+    count_ -= claimed.count().value();
+}
+
+void MissingPages::give_up(PageRange claimed) {
+    const std::scoped_lock held{lock_};
+    for_each_part(claimed, [](Region& region, PageRange part) { region.claimed.clear(part); });
+}
+
+std::vector<PageRange> MissingPages::ask(PageRange pages) {
+    const std::scoped_lock held{lock_};
+    std::vector<PageRange> runs;
+    for_each_part(pages, [&](Region& region, PageRange part) {
+        for_each_run_without(region.missing, region.asked, part, [&](PageRange run) {
+            region.asked.set(run);
+            runs.push_back(run);
+        });
+    });
+    return runs;
+}
+
+} // namespace wherry::vmm

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/userfault_source.hpp"
+
+#include "formats/error.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace wherry::vmm {
+
+using formats::Bytes;
+using formats::ErrorCode;
+using formats::fail;
+using formats::Gfn;
+using formats::PageBitmap;
+using formats::PageCount;
+using formats::PageRange;
+using formats::Result;
+using formats::Status;
+
+namespace {
+
+/// Memory is watched by the window, counted from the start of its region, and not finer: each
+/// stretch that is watched is a mapping of its own for the kernel.
+constexpr PageCount window{512};
+constexpr std::uint64_t most_stretches = 256;
+/// Runs that the thread maps before it looks for faults again.
+constexpr int runs_of_a_sweep = 8;
+
+PageRange range_of(Gfn first, Gfn end) {
+    auto range = PageRange::make(first, end - first);
+    formats::invariant(range.has_value(), "a run of pages inside guest memory is a valid run");
+    return *range;
+}
+
+/// The pages of the region that `pages` touches, in whole units counted from its start.
+PageRange widened(PageRange region, PageRange pages, PageCount unit) {
+    const PageCount first = pages.first() - region.first();
+    const PageCount end = pages.end() - region.first();
+    const PageCount from = first - first % unit;
+    const PageCount to{(end + unit - PageCount{1}) / unit * unit.value()};
+    return region.part(from, std::min(to, region.count()));
+}
+
+/// Closes gaps, the short ones first, until there are few runs.
+void coalesce(PageBitmap& pages) {
+    const PageRange all = pages.pages();
+    for (PageCount gap = window;; gap = gap * 2) {
+        std::uint64_t runs = 0;
+        std::optional<Gfn> end;
+        for (auto run = pages.next_run(all.first(), all.count()); run;
+             run = pages.next_run(run->end(), all.count())) {
+            if (end && run->first() - *end <= gap) {
+                pages.set(range_of(*end, run->first()));
+            } else {
+                ++runs;
+            }
+            end = run->end();
+        }
+        if (runs <= most_stretches) {
+            return;
+        }
+    }
+}
+
+void block_signals() {
+    sigset_t all;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+}
+
+} // namespace
+
+Result<std::unique_ptr<UserfaultSource>>
+UserfaultSource::open(GuestMemory& memory, PageCount granule) {
+    auto userfault = Userfault::open();
+    if (!userfault) {
+        return fail(std::move(userfault.error()));
+    }
+    return std::make_unique<UserfaultSource>(Opened{}, memory, *std::move(userfault), granule);
+}
+
+UserfaultSource::UserfaultSource(
+    Opened, GuestMemory& memory, Userfault userfault, PageCount granule)
+    : memory_{memory},
+      userfault_{std::move(userfault)},
+      granule_{granule},
+      missing_{memory.regions()} {
+    for (const MemoryRegion& region : memory.regions()) {
+        regions_.push_back({.place = region, .unmapped = PageBitmap{region.pages}});
+    }
+}
+
+UserfaultSource::~UserfaultSource() {
+    // Nobody is left to hear of a failure; closing the descriptor ends all watching.
+    std::ignore = forget();
+}
+
+PageCount UserfaultSource::missing() const noexcept {
+    return missing_.count();
+}
+std::vector<PageRange> UserfaultSource::missing_pages() const {
+    return missing_.runs();
+}
+std::vector<PageRange> UserfaultSource::wanted_pages() const {
+    return missing_.asked();
+}
+
+const UserfaultSource::Region& UserfaultSource::region_of(Gfn page) const {
+    const auto found = std::ranges::find_if(
+        regions_, [page](const Region& region) { return region.place.pages.contains(page); });
+    formats::invariant(found != regions_.end(), "pages that can be missing are RAM");
+    return *found;
+}
+
+std::byte* UserfaultSource::address_of(const Region& region, Gfn page) {
+    return region.place.host + formats::bytes_of(page - region.place.pages.first()).value();
+}
+
+Bytes UserfaultSource::offset_of(const Region& region, Gfn page) {
+    return region.place.file_offset + formats::bytes_of(page - region.place.pages.first());
+}
+
+Status UserfaultSource::arm(std::span<const PageRange> missing, FaultListener& listener) {
+    if (state_ != State::fresh) {
+        return fail(ErrorCode::wrong_state, "a source of pages is armed once");
+    }
+    stop_ = UniqueFd{::eventfd(0, EFD_CLOEXEC)};
+    if (!stop_.is_open()) {
+        return fail(formats::system_error(errno, "eventfd"));
+    }
+    if (auto added = missing_.add(missing); !added) {
+        return added;
+    }
+    if (auto watching = watch(missing); !watching) {
+        missing_.clear();
+        for (Region& region : regions_) {
+            region.unmapped.clear_all();
+        }
+        std::ignore = forget(); // the first failure is the one to tell
+        return watching;
+    }
+    listener_ = &listener;
+    state_ = State::armed;
+    handler_ = std::thread{[this] {
+        handle();
+    }};
+    return {};
+}
+
+/// Watches all windows with missing pages in them, and makes the mapping forget what it has there.
+Status UserfaultSource::watch(std::span<const PageRange> missing) {
+    for (Region& region : regions_) {
+        const PageRange all = region.place.pages;
+        PageBitmap& watched = region.unmapped;
+        for (const PageRange run : missing) {
+            const Gfn first = std::max(run.first(), all.first());
+            const Gfn end = std::min(run.end(), all.end());
+            if (first < end) {
+                watched.set(widened(all, range_of(first, end), window));
+            }
+        }
+        coalesce(watched);
+        for (auto run = watched.next_run(all.first(), all.count()); run;
+             run = watched.next_run(run->end(), all.count())) {
+            const Watched stretch{
+                .at = address_of(region, run->first()), .size = formats::bytes_of(run->count())};
+            if (auto watching = userfault_.watch(stretch.at, stretch.size); !watching) {
+                return watching;
+            }
+            watched_.push_back(stretch);
+            if (::madvise(stretch.at, stretch.size.value(), MADV_DONTNEED) != 0) {
+                return fail(formats::system_error(errno, "MADV_DONTNEED of guest memory"));
+            }
+        }
+        for (const PageRange run : missing) {
+            const Gfn first = std::max(run.first(), all.first());
+            const Gfn end = std::min(run.end(), all.end());
+            if (first < end) {
+                watched.clear(range_of(first, end));
+            }
+        }
+    }
+    sweep_from_ = regions_.front().place.pages.first();
+    return {};
+}
+
+/// Ends the thread and all watching.
+Status UserfaultSource::forget() {
+    const std::scoped_lock alone{in_use_};
+    if (handler_.joinable()) {
+        const std::uint64_t one = 1;
+        formats::invariant(
+            ::write(stop_.get(), &one, sizeof(one)) == sizeof(one), "an eventfd takes a one");
+        handler_.join();
+    }
+    Status done;
+    for (const Watched& stretch : watched_) {
+        if (auto ended = userfault_.unwatch(stretch.at, stretch.size); !ended && done) {
+            done = std::move(ended);
+        }
+    }
+    watched_.clear();
+    return done;
+}
+
+Status UserfaultSource::disarm() {
+    if (state_ != State::armed) {
+        return fail(ErrorCode::wrong_state, "nothing is armed");
+    }
+    if (const PageCount left = missing(); left > PageCount{0}) {
+        return fail(
+            ErrorCode::wrong_state, fmt::format("{} pages are missing still", left.value()));
+    }
+    state_ = State::disarmed;
+    return forget();
+}
+
+Status UserfaultSource::write(PageRange run, std::span<const std::byte> bytes) const {
+    Bytes at = offset_of(region_of(run.first()), run.first());
+    while (!bytes.empty()) {
+        const ssize_t written =
+            ::pwrite(memory_.file(), bytes.data(), bytes.size(), static_cast<off_t>(at.value()));
+        if (written < 0 && errno != EINTR) {
+            return fail(formats::system_error(errno, "placing pages of the guest"));
+        }
+        const auto done = static_cast<std::size_t>(std::max<ssize_t>(written, 0));
+        bytes = bytes.subspan(done);
+        at += Bytes{done};
+    }
+    return {};
+}
+
+Status UserfaultSource::punch(PageRange run) const {
+    const Bytes at = offset_of(region_of(run.first()), run.first());
+    if (::fallocate(
+            memory_.file(),
+            FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+            static_cast<off_t>(at.value()),
+            static_cast<off_t>(formats::bytes_of(run.count()).value())) != 0) {
+        return fail(formats::system_error(errno, "placing zero pages of the guest"));
+    }
+    return {};
+}
+
+/// `with(run)` fills pages that nobody can reach; then they are there, and who waits looks again.
+template <typename Fill>
+Result<PageCount> UserfaultSource::fill(PageRange pages, const Fill& with) {
+    const std::shared_lock using_it{in_use_};
+    PageCount placed;
+    Status done;
+    for (const PageRange run : missing_.claim(pages)) {
+        if (done) {
+            done = with(run);
+        }
+        if (!done) {
+            missing_.give_up(run);
+            continue;
+        }
+        missing_.arrived(run);
+        placed += run.count();
+        const Region& region = region_of(run.first());
+        // Beyond a page that it cannot map, be it there or a hole, who waits faults again.
+        const Bytes size = formats::bytes_of(run.count());
+        std::byte* const at = address_of(region, run.first());
+        const Bytes mapped = userfault_.map(at, size).done;
+        if (mapped < size) {
+            userfault_.wake(at + mapped.value(), size - mapped);
+        }
+    }
+    if (!done) {
+        return fail(std::move(done.error()));
+    }
+    const std::scoped_lock held{failure_lock_};
+    if (failure_) {
+        return fail(*failure_);
+    }
+    return placed;
+}
+
+Result<PageCount> UserfaultSource::place(PageRange pages, std::span<const std::byte> bytes) {
+    if (bytes.size() != formats::bytes_of(pages.count()).value()) {
+        return fail(
+            ErrorCode::invalid_argument,
+            fmt::format("{} bytes are not {} pages", bytes.size(), pages.count().value()));
+    }
+    return fill(pages, [&](PageRange run) {
+        const auto from = formats::bytes_of(run.first() - pages.first()).value();
+        return write(run, bytes.subspan(from, formats::bytes_of(run.count()).value()));
+    });
+}
+
+Result<PageCount> UserfaultSource::place_zero(PageRange pages) {
+    return fill(pages, [this](PageRange run) { return punch(run); });
+}
+
+void UserfaultSource::remember(int error, const char* what) {
+    const std::scoped_lock held{failure_lock_};
+    if (!failure_) {
+        failure_ = formats::system_error(error, what);
+    }
+}
+
+// The thread that answers faults. It touches guest memory through the file's pages only by system
+// calls that name no missing page, and so never waits for itself.
+
+void UserfaultSource::handle() {
+    block_signals();
+    ::pthread_setname_np(::pthread_self(), "faults");
+    constexpr std::size_t most_faults = 64;
+    std::array<Userfault::Fault, most_faults> room{};
+    std::array<pollfd, 2> descriptors{
+        {{.fd = stop_.get(), .events = POLLIN, .revents = 0},
+         {.fd = userfault_.descriptor(), .events = POLLIN, .revents = 0}}};
+    while (true) {
+        const int ready = ::poll(descriptors.data(), descriptors.size(), is_swept_ ? -1 : 0);
+        if (ready < 0 && errno != EINTR) {
+            remember(errno, "waiting for page faults");
+            return;
+        }
+        if (descriptors[0].revents != 0) {
+            return;
+        }
+        const auto faults = userfault_.take(room);
+        for (const auto& fault : faults) {
+            serve(fault);
+        }
+        if (faults.empty() && !is_swept_) {
+            sweep();
+        }
+    }
+}
+
+void UserfaultSource::serve(const Userfault::Fault& fault) {
+    const auto found = std::ranges::find_if(regions_, [&](const Region& region) {
+        return fault.page >= region.place.host &&
+               fault.page < address_of(region, region.place.pages.end());
+    });
+    formats::invariant(found != regions_.end(), "what is watched is guest memory");
+    const PageCount index{
+        static_cast<std::uint64_t>(fault.page - found->place.host) / formats::page_size};
+    const PageRange page = found->place.pages.part(index, index + PageCount{1});
+    if (missing_.contains(page.first())) {
+        for (const PageRange run : missing_.ask(widened(found->place.pages, page, granule_))) {
+            listener_->wanted(run);
+        }
+        return; // whoever places it wakes
+    }
+    if (fault.is_in_file) {
+        map_around(*found, page.first());
+        return;
+    }
+    const auto mapped = userfault_.map_zeros(fault.page, formats::page_bytes);
+    if (mapped.error != 0) {
+        if (mapped.error != EEXIST) { // else it was written meanwhile
+            remember(mapped.error, "giving the guest a page of zeros");
+        }
+        userfault_.wake(fault.page, formats::page_bytes);
+    }
+}
+
+/// The page, and what is there on both sides of it.
+void UserfaultSource::map_around(Region& region, Gfn page) {
+    const PageRange all = region.place.pages;
+    const PageRange one = range_of(page, page + PageCount{1});
+    const PageRange near = widened(all, one, window);
+    PageRange run = one;
+    if (region.unmapped.test(page)) {
+        Gfn first = page;
+        while (first > near.first() && region.unmapped.test(first - PageCount{1})) {
+            first = first - PageCount{1};
+        }
+        const auto found = region.unmapped.next_run(first, near.end() - first);
+        formats::invariant(found.has_value(), "the page is in the run around it");
+        run = *found;
+    }
+    map_present(region, run);
+    sweep_from_ = near.first(); // where the guest works now
+}
+
+void UserfaultSource::map_present(Region& region, PageRange run) {
+    region.unmapped.clear(run);
+    Gfn at = run.first();
+    while (at < run.end()) {
+        std::byte* const host = address_of(region, at);
+        const auto mapped = userfault_.map(host, formats::bytes_of(run.end() - at));
+        at += formats::pages_for(mapped.done);
+        if (mapped.error == 0) {
+            return;
+        }
+        userfault_.wake(host + mapped.done.value(), formats::page_bytes);
+        if (mapped.error == EFAULT) { // a hole, whose first touch will bring zeros
+            at = next_in_file(region, at + PageCount{1});
+            continue;
+        }
+        if (mapped.error != EEXIST) {
+            remember(mapped.error, "giving the guest pages that are there");
+        }
+        at += PageCount{1};
+    }
+}
+
+/// The first page at or after `from` that the file has; the region's end where there is none.
+Gfn UserfaultSource::next_in_file(const Region& region, Gfn from) const {
+    const PageRange all = region.place.pages;
+    const Bytes at = offset_of(region, from);
+    const off_t found = ::lseek(memory_.file(), static_cast<off_t>(at.value()), SEEK_DATA);
+    if (found < 0) {
+        return all.end();
+    }
+    const Bytes inside = Bytes{static_cast<std::uint64_t>(found)} - region.place.file_offset;
+    return std::min(all.first() + PageCount{inside / formats::page_bytes}, all.end());
+}
+
+/// Some of what nobody has touched yet, beginning where the guest works.
+void UserfaultSource::sweep() {
+    for (int runs = 0; runs < runs_of_a_sweep; ++runs) {
+        Region* region = nullptr;
+        std::optional<PageRange> run;
+        for (Region& each : regions_) {
+            const PageRange all = each.place.pages;
+            if (!run && sweep_from_ < all.end()) {
+                run = each.unmapped.next_run(std::max(sweep_from_, all.first()), window);
+                region = &each;
+            }
+        }
+        if (run) {
+            sweep_from_ = run->end();
+            map_present(*region, *run);
+            continue;
+        }
+        const Gfn begin = regions_.front().place.pages.first();
+        is_swept_ = sweep_from_ == begin;
+        sweep_from_ = begin;
+        if (is_swept_) {
+            return;
+        }
+    }
+}
+
+} // namespace wherry::vmm

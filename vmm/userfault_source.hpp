@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/page_bitmap.hpp"
+#include "formats/result.hpp"
+#include "vmm/fault_source.hpp"
+#include "vmm/guest_memory.hpp"
+#include "vmm/missing_pages.hpp"
+#include "vmm/unique_fd.hpp"
+#include "vmm/userfault.hpp"
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+namespace wherry::vmm {
+
+/// Missing pages by userfaultfd: for hypervisors that reach guest memory as this process does.
+///
+/// Missing pages may have stale contents in the file behind guest memory: they are not taken away
+/// (a system call for each run, a second for 120,000 of them), the mapping merely forgets that it
+/// had them. A page is placed by writing it to the file and then giving it to the mapping. The
+/// price is that pages which are not missing fault once, too, where a missing one is near; a
+/// thread of ours gives them to the mapping at once, and those that nobody has touched meanwhile.
+class UserfaultSource final : public FaultSource {
+    class Opened { // only open() can make one
+        friend UserfaultSource;
+        Opened() = default;
+    };
+
+public:
+    /// `granule`: how many pages the hypervisor wants together; the listener is told of all that
+    /// are missing of those. `memory` outlives the source. `permission` or `unsupported`, naming
+    /// the remedy, where this host has no userfaultfd for it.
+    static formats::Result<std::unique_ptr<UserfaultSource>>
+    open(GuestMemory& memory, formats::PageCount granule = formats::PageCount{1});
+    UserfaultSource(Opened, GuestMemory& memory, Userfault userfault, formats::PageCount granule);
+    ~UserfaultSource() override;
+
+    formats::Status
+    arm(std::span<const formats::PageRange> missing, FaultListener& listener) override;
+    formats::Result<formats::PageCount>
+    place(formats::PageRange pages, std::span<const std::byte> bytes) override;
+    formats::Result<formats::PageCount> place_zero(formats::PageRange pages) override;
+    [[nodiscard]] formats::PageCount missing() const noexcept override;
+    [[nodiscard]] std::vector<formats::PageRange> missing_pages() const override;
+    [[nodiscard]] std::vector<formats::PageRange> wanted_pages() const override;
+    [[nodiscard]] formats::PageCount granule() const noexcept override { return granule_; }
+    formats::Status disarm() override;
+
+private:
+    enum class State : std::uint8_t { fresh, armed, disarmed };
+    struct Region {
+        MemoryRegion place;
+        /// Pages that are there and that the mapping has not got. Of the handler's thread.
+        formats::PageBitmap unmapped;
+    };
+    struct Watched {
+        std::byte* at;
+        formats::Bytes size;
+    };
+
+    formats::Status watch(std::span<const formats::PageRange> missing);
+    formats::Status forget();
+    template <typename Fill>
+    formats::Result<formats::PageCount> fill(formats::PageRange pages, const Fill& with);
+    formats::Status write(formats::PageRange run, std::span<const std::byte> bytes) const;
+    formats::Status punch(formats::PageRange run) const;
+    void remember(int error, const char* what);
+
+    void handle();
+    void serve(const Userfault::Fault& fault);
+    void map_around(Region& region, formats::Gfn page);
+    void map_present(Region& region, formats::PageRange run);
+    void sweep();
+
+    [[nodiscard]] const Region& region_of(formats::Gfn page) const;
+    [[nodiscard]] static std::byte* address_of(const Region& region, formats::Gfn page);
+    [[nodiscard]] static formats::Bytes offset_of(const Region& region, formats::Gfn page);
+    [[nodiscard]] formats::Gfn next_in_file(const Region& region, formats::Gfn from) const;
+
+    GuestMemory& memory_;
+    Userfault userfault_;
+    formats::PageCount granule_;
+    State state_ = State::fresh;
+    FaultListener* listener_ = nullptr;
+    MissingPages missing_;
+    std::vector<Region> regions_;
+    std::vector<Watched> watched_;
+    std::shared_mutex in_use_; ///< shared while pages are placed
+    std::mutex failure_lock_;
+    std::optional<formats::Error> failure_; ///< of the handler's thread
+
+    formats::Gfn sweep_from_;
+    bool is_swept_ = false;
+    UniqueFd stop_; ///< an eventfd
+    std::thread handler_;
+};
+
+} // namespace wherry::vmm
