@@ -8,3 +8,5 @@ set(migrate_tests
   ownership/source_owner_test.cpp
   ../../support/ownership_words.cpp ../../support/scripted_stream.cpp
   ../../support/test_machine.cpp)
+  ownership/file_journal_test.cpp ownership/journal_bytes_test.cpp
+  ../../support/memory_disk.cpp

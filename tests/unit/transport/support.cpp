@@ -2,22 +2,10 @@
 #include "tests/unit/transport/support.hpp"
 
 #include <array>
-#include <cstdlib>
 
 #include <doctest/doctest.h>
 
 namespace wherry::transport::test {
-
-TempDirectory::TempDirectory() {
-    auto name = (std::filesystem::temp_directory_path() / "wherry-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-}
-
-TempDirectory::~TempDirectory() {
-    std::error_code gone_already;
-    std::filesystem::remove_all(path_, gone_already);
-}
 
 void run_ready(asio::io_context& io) {
     io.restart();

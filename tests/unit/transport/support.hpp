@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "tests/support/temp_directory.hpp"
 #include "transport/connection.hpp"
 #include "transport/pki.hpp"
 
@@ -21,18 +22,7 @@ using formats::Result;
 using formats::Status;
 using namespace std::chrono_literals;
 
-/// A directory that is gone at the end of the test.
-class TempDirectory {
-public:
-    TempDirectory();
-    ~TempDirectory();
-    TempDirectory(const TempDirectory&) = delete;
-    TempDirectory& operator=(const TempDirectory&) = delete;
-    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
-private:
-    std::filesystem::path path_;
-};
+using wherry::tests::TempDirectory;
 
 /// Starts `work` and keeps its outcome.
 template <typename T>
