@@ -4,4 +4,5 @@ set(dirtylog_tests
   dirty_set_test.cpp
   dirty_tracker_test.cpp
   hypervisor_tracker_test.cpp
-  userfault_tracker_test.cpp)
+  userfault_tracker_test.cpp
+  dirty_curve_test.cpp working_set_test.cpp)
