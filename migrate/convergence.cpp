@@ -78,6 +78,9 @@ Decision Convergence::after_round(const RoundObservation& round) {
         return Decision::switch_over;
     }
     is_late_ = policy_.deadline && round.elapsed >= *policy_.deadline;
+    if (policy_.mode == Mode::hybrid && (is_late_ || !is_next_clearly_cheaper(round))) {
+        return go_hybrid(round);
+    }
     const auto patience = throttle_ == 0 ? policy_.stall_rounds
                                          : std::min(policy_.stall_rounds, stall_rounds_when_slowed);
     if (rounds_ < policy_.max_rounds && rounds_without_gain_ < patience && !is_late_) {
@@ -86,7 +89,20 @@ Decision Convergence::after_round(const RoundObservation& round) {
     return after_stall(round);
 }
 
+bool Convergence::is_next_clearly_cheaper(const RoundObservation& round) const {
+    return rounds_ < policy_.max_rounds &&
+           formats::bytes_of(round.remaining) <= round.wire_bytes / 2;
+}
+
+Decision Convergence::go_hybrid(const RoundObservation& round) {
+    predicted_ = round.fixed_cost;
+    return Decision::go_hybrid;
+}
+
 Decision Convergence::after_stall(const RoundObservation& round) {
+    if (policy_.on_stall == OnStall::hybrid) {
+        return go_hybrid(round);
+    }
     if (policy_.on_stall == OnStall::stop) {
         return Decision::switch_over_late;
     }

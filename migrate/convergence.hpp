@@ -28,6 +28,7 @@ enum class Decision : std::uint8_t {
     again,
     switch_over,
     switch_over_late, ///< stalled or late, and the policy says to stop the guest all the same
+    go_hybrid,        ///< stop the guest without its last pages, which follow it
     give_up,          ///< stalled or late, and the policy says to leave the VM where it is
 };
 
@@ -36,6 +37,12 @@ enum class Decision : std::uint8_t {
 /// Predicted blackout = remaining bytes at the measured goodput + fixed cost. Within the goal the
 /// guest is stopped, but for this: while copying is the larger part of the blackout and each round
 /// halves it, up to three more rounds are cheap and spare the guest time.
+///
+/// Under Mode::hybrid a round is worth it as long as it is clearly cheaper than the one before it:
+/// has at most half of its bytes to send. Otherwise, and behind the deadline, the guest is stopped
+/// with those pages missing: the blackout is then the fixed cost. The first pass, over all memory,
+/// is always made. Under Mode::precopy it is a stall that ends in the same way, with
+/// OnStall::hybrid.
 ///
 /// A stall under OnStall::throttle raises throttle_percent(): to what should make each round half
 /// as large as the one before it, by what the last round has shown, and by a tenth at least. A log
@@ -50,6 +57,7 @@ public:
 
     /// By how much the guest is to be slowed down now; 0 to 99.
     [[nodiscard]] unsigned throttle_percent() const noexcept { return throttle_; }
+    /// If the guest were stopped now, in the way that was decided on.
     [[nodiscard]] Duration predicted_blackout() const noexcept { return predicted_; }
     [[nodiscard]] BytesPerSecond goodput() const noexcept { return goodput_; }
     /// The last round ended behind the deadline.
@@ -59,6 +67,8 @@ public:
 
 private:
     void measure(const RoundObservation& round);
+    [[nodiscard]] bool is_next_clearly_cheaper(const RoundObservation& round) const;
+    [[nodiscard]] Decision go_hybrid(const RoundObservation& round);
     [[nodiscard]] Decision after_stall(const RoundObservation& round);
 
     Policy policy_;

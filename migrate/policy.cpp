@@ -15,9 +15,12 @@ formats::Result<OnStall> on_stall_from(std::string_view name) {
     if (name == "throttle") {
         return OnStall::throttle;
     }
+    if (name == "hybrid") {
+        return OnStall::hybrid;
+    }
     return formats::fail(
         formats::ErrorCode::invalid_argument,
-        fmt::format("'{}' is no answer to a stall: it is throttle, stop or abort", name));
+        fmt::format("'{}' is no answer to a stall: it is throttle, stop, abort or hybrid", name));
 }
 
 formats::Status Policy::check() const {
@@ -50,6 +53,13 @@ formats::Status Policy::check() const {
                     in_ms(time.largest),
                     in_ms(time.value)));
         }
+    }
+    if (hybrid_support == HybridSupport::none &&
+        (mode == Mode::hybrid || on_stall == OnStall::hybrid)) {
+        return formats::fail(
+            formats::ErrorCode::unsupported,
+            "this version cannot run a guest at the destination before all of its memory is there; "
+            "--on-stall throttle slows it down instead");
     }
     if (stall_rounds == 0 || max_rounds == 0) {
         return formats::fail(

@@ -20,15 +20,33 @@ enum class OnStall : std::uint8_t {
     abort,    ///< fail; the VM stays on the source, untouched
     stop,     ///< switch over whatever the blackout will be
     throttle, ///< slow the guest down until rounds get smaller, as far as it goes; then fail
+    hybrid,   ///< let the guest go on at the destination, which gets the rest as it needs it
 };
-/// "abort", "stop", "throttle".
+/// "abort", "stop", "throttle", "hybrid".
 formats::Result<OnStall> on_stall_from(std::string_view name);
+
+/// How memory gets across.
+enum class Mode : std::uint8_t {
+    precopy, ///< all of it before the guest is stopped
+    hybrid,  ///< all of it once; what was dirtied meanwhile follows the guest
+};
+
+/// Whether both sides of a migration can run a guest whose memory is not all there.
+enum class HybridSupport : std::uint8_t { none, both_sides };
+/// The answer to a stall of who has given none.
+[[nodiscard]] constexpr OnStall default_on_stall(HybridSupport support) noexcept {
+    return support == HybridSupport::both_sides ? OnStall::hybrid : OnStall::throttle;
+}
+/// What the sessions of this version can do: `none` as long as no post-copy is built. With it goes
+/// the refusal in Policy::check().
+inline constexpr HybridSupport hybrid_support = HybridSupport::none;
 
 /// What the user may ask of a migration.
 struct Policy {
     /// The blackout aimed at: the switch-over happens when the predicted one is within it.
     Duration downtime = std::chrono::milliseconds{100};
-    OnStall on_stall = OnStall::throttle;
+    Mode mode = Mode::precopy;
+    OnStall on_stall = default_on_stall(hybrid_support);
     /// For everything until the guest stands still, from the start of the migration. What follows
     /// when it has passed is what follows a stall; a guest is not slowed down then, but stays.
     std::optional<Duration> deadline;

@@ -32,7 +32,7 @@ struct Options {
     std::string downtime = "100ms";
     std::string bandwidth;
     std::string deadline;
-    std::string on_stall = "throttle";
+    std::string on_stall; ///< empty: what the instance takes
     std::string connect_timeout = "5s";
     bool detach = false;
     bool json = false;
@@ -221,7 +221,7 @@ void add_migrate(CLI::App& app, Action& action) {
             options->on_stall,
             "When the guest dirties faster than the link carries: throttle (slow it down), abort\n"
             "(it stays here) or stop (switch over all the same) (throttle)")
-        ->check(CLI::IsMember({"throttle", "abort", "stop"}));
+        ->check(CLI::IsMember({"throttle", "abort", "stop", "hybrid"}));
     command->add_option(
         "--connect-timeout", options->connect_timeout, "How long to try to connect (5s)");
     command->add_flag("--detach", options->detach, "Return at once; print the job's id");

@@ -30,6 +30,14 @@ Policy aborting() {
     return policy;
 }
 
+/// Slows the guest down, after a single round without gain.
+Policy throttling() {
+    Policy policy;
+    policy.on_stall = OnStall::throttle;
+    policy.stall_rounds = 1;
+    return policy;
+}
+
 std::vector<Decision> decisions(Policy policy, const std::vector<std::uint64_t>& remaining) {
     Convergence convergence{policy};
     std::vector<Decision> made;
@@ -56,7 +64,7 @@ TEST_SUITE("migrate.convergence") {
         CHECK(decisions({}, {0}) == std::vector{over});
     }
 
-    TEST_CASE("a round follows while the predicted blackout is above the goal") {
+    TEST_CASE("V01 a round follows while the predicted blackout is above the goal") {
         CHECK(
             decisions({}, {100'000, 20'000, 5'000, 100}) == std::vector{again, again, again, over});
     }
@@ -84,7 +92,7 @@ TEST_SUITE("migrate.convergence") {
         CHECK(decisions(policy, {10, 10, 10, 10, 10}).back() == Decision::give_up);
     }
 
-    TEST_CASE("rounds that do not get smaller end in giving up after stall_rounds of them") {
+    TEST_CASE("V02 rounds that do not get smaller end in giving up after stall_rounds of them") {
         Policy policy = aborting();
         policy.stall_rounds = 3;
         CHECK(
@@ -100,7 +108,7 @@ TEST_SUITE("migrate.convergence") {
             std::vector{again, again, again, again, again, again, Decision::give_up});
     }
 
-    TEST_CASE("a stall stops the guest where the policy says so") {
+    TEST_CASE("V03 a stall stops the guest where the policy says so") {
         Policy policy;
         policy.stall_rounds = 1;
         policy.on_stall = OnStall::stop;
@@ -110,7 +118,7 @@ TEST_SUITE("migrate.convergence") {
     }
 
     TEST_CASE("rounds that gain a little for ever end at max_rounds") {
-        Policy policy;
+        Policy policy = aborting();
         policy.max_rounds = 4;
         CHECK(
             decisions(policy, {1'000'000, 800'000, 600'000, 400'000}) ==
@@ -118,9 +126,7 @@ TEST_SUITE("migrate.convergence") {
     }
 
     TEST_CASE("a stall slows the guest down to what would halve the rounds, by a tenth at least") {
-        Policy policy;
-        policy.stall_rounds = 1;
-        Convergence convergence{policy};
+        Convergence convergence{throttling()};
         const auto stalled = [&](std::uint64_t sent, std::uint64_t left) {
             auto round = round_leaving(left);
             round.sent = PageCount{sent};
@@ -144,9 +150,7 @@ TEST_SUITE("migrate.convergence") {
     }
 
     TEST_CASE("a guest that is slowed down has its rounds, and goes on at once when told so") {
-        Policy policy;
-        policy.stall_rounds = 1;
-        Convergence convergence{policy};
+        Convergence convergence{throttling()};
         for (const std::uint64_t left : {100'000U, 100'000U, 40'000U, 15'000U}) {
             CHECK(convergence.after_round(round_leaving(left)) == again);
         }
@@ -158,9 +162,8 @@ TEST_SUITE("migrate.convergence") {
     }
 
     TEST_CASE("a guest is not slowed down for a goal that no slowness reaches") {
-        Policy policy;
+        Policy policy = throttling();
         policy.downtime = 5ms;
-        policy.stall_rounds = 1;
         Convergence convergence{policy};
         CHECK(convergence.after_round(round_leaving(100)) == again);
         CHECK(convergence.after_round(round_leaving(100)) == Decision::give_up);
@@ -196,6 +199,48 @@ TEST_SUITE("migrate.convergence") {
         auto round = round_leaving(10);
         round.elapsed = 2s;
         CHECK(convergence.after_round(round) == over);
+    }
+
+    TEST_CASE("V05 a writer that has phases is waited for, and gets across in a calm one") {
+        // A burst undoes what rounds have gained; within stall_rounds of them it is over.
+        CHECK(
+            decisions(
+                aborting(), {100'000, 20'000, 80'000, 90'000, 60'000, 17'000, 3'000, 1'000, 100}) ==
+            std::vector{again, again, again, again, again, again, again, again, over});
+    }
+
+    TEST_CASE("V05 one whose burst does not end is slowed down, and no more once it is calm") {
+        Convergence convergence{throttling()};
+        CHECK(convergence.after_round(round_leaving(20'000)) == again);
+        CHECK(convergence.after_round(round_leaving(80'000)) == again);
+        const auto slowed = convergence.throttle_percent();
+        CHECK(slowed > 0);
+        for (const std::uint64_t left : {15'000U, 12'000U, 9'000U, 6'000U}) {
+            CHECK(convergence.after_round(round_leaving(left)) == again);
+            CHECK(convergence.throttle_percent() == slowed);
+        }
+    }
+
+    TEST_CASE("V06 a link that drops from 10 G to 100 M and recovers is measured as it is") {
+        Convergence convergence{aborting()};
+        const auto round = [&](double bits_per_second, std::uint64_t sent, std::uint64_t left) {
+            RoundObservation seen;
+            seen.sent = PageCount{sent};
+            seen.wire_bytes = formats::bytes_of(seen.sent);
+            seen.duration = std::chrono::duration_cast<Duration>(std::chrono::duration<double>{
+                static_cast<double>(seen.wire_bytes.value()) * 8 / bits_per_second});
+            seen.remaining = PageCount{left};
+            seen.fixed_cost = 8ms;
+            return convergence.after_round(seen);
+        };
+        CHECK(round(10e9, 1'000'000, 40'000) == again);
+        CHECK(convergence.predicted_blackout() < 150ms);
+        CHECK(round(100e6, 40'000, 300'000) == again);
+        CHECK(convergence.predicted_blackout() > 90s);
+        CHECK(round(100e6, 300'000, 400'000) == again);
+        CHECK(round(10e9, 400'000, 20'000) == again); // it fits, and shrinks fast
+        CHECK(convergence.predicted_blackout() < 100ms);
+        CHECK(round(10e9, 20'000, 1'000) == over);
     }
 
     TEST_CASE("a tiny round does not change the measured goodput") {

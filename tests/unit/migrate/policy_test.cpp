@@ -11,7 +11,7 @@ TEST_SUITE("migrate.policy") {
     TEST_CASE("the defaults are valid, with a downtime of 100 ms") {
         CHECK(Policy{}.check());
         CHECK(Policy{}.downtime == 100ms);
-        CHECK(Policy{}.on_stall == OnStall::throttle);
+        CHECK(Policy{}.on_stall == default_on_stall(hybrid_support));
         CHECK_FALSE(Policy{}.deadline);
     }
 
@@ -33,10 +33,29 @@ TEST_SUITE("migrate.policy") {
               }).find("bandwidth") != std::string::npos);
     }
 
-    TEST_CASE("the answer to a stall is abort, stop or throttle") {
+    TEST_CASE("a stall is answered by hybrid where both sides can, else by throttling") {
+        CHECK(default_on_stall(HybridSupport::both_sides) == OnStall::hybrid);
+        CHECK(default_on_stall(HybridSupport::none) == OnStall::throttle);
+        CHECK(Policy{}.mode == Mode::precopy);
+    }
+
+    TEST_CASE("hybrid is refused in one sentence as long as no session can do it") {
+        if constexpr (hybrid_support == HybridSupport::none) {
+            Policy policy;
+            policy.on_stall = OnStall::hybrid;
+            CHECK(policy.check().error().code() == ErrorCode::unsupported);
+            CHECK(policy.check().error().text().find("--on-stall throttle") != std::string::npos);
+            policy = {};
+            policy.mode = Mode::hybrid;
+            CHECK(policy.check().error().code() == ErrorCode::unsupported);
+        }
+    }
+
+    TEST_CASE("the answer to a stall is abort, stop, throttle or hybrid") {
         CHECK(on_stall_from("abort") == OnStall::abort);
         CHECK(on_stall_from("stop") == OnStall::stop);
         CHECK(on_stall_from("throttle") == OnStall::throttle);
+        CHECK(on_stall_from("hybrid") == OnStall::hybrid);
         CHECK(on_stall_from("halt").error().text().find("'halt'") != std::string::npos);
     }
 }

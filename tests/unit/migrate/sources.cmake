@@ -7,6 +7,7 @@ set(migrate_tests
   ownership/destination_owner_test.cpp ownership/message_table_test.cpp ownership/record_test.cpp
   ownership/source_owner_test.cpp
   ../../support/ownership_words.cpp ../../support/scripted_stream.cpp
-  ../../support/test_machine.cpp)
+  ../../support/test_machine.cpp
+  hybrid_convergence_test.cpp)
   ownership/file_journal_test.cpp ownership/journal_bytes_test.cpp
   ../../support/memory_disk.cpp
