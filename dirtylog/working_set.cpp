@@ -75,8 +75,12 @@ DirtyCurve WorkingSet::curve() const {
     std::vector<DirtyCurve::Point> points;
     const auto append = [&points](DirtyCurve::Point point) {
         if (!points.empty() && point.samples < enough_samples && points.back().usual > 0) {
-            const double spread = points.back().high / points.back().usual;
-            point.high = std::max(point.high, point.usual * spread);
+            const DirtyCurve::Point& shorter = points.back();
+            const double spread = shorter.high / shorter.usual;
+            // In twice the time there are never more than twice as many.
+            const double times = static_cast<double>(point.interval.count()) /
+                                 static_cast<double>(shorter.interval.count());
+            point.high = std::max(point.high, std::min(point.usual * spread, shorter.high * times));
         }
         points.push_back(point);
     };

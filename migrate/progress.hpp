@@ -52,6 +52,14 @@ struct Blackout {
     [[nodiscard]] Duration total() const noexcept { return stop + pages + state + load + handover; }
 };
 
+/// What a migration will come to as a whole, said before it has.
+struct Forecast {
+    Duration total{};
+    formats::Bytes wire_bytes;
+    Duration blackout{};
+    friend bool operator==(const Forecast&, const Forecast&) = default;
+};
+
 /// How a migration went, also when it failed half way.
 struct Report {
     /// The last one is the one sent while the guest stood still.

@@ -81,6 +81,19 @@ TEST_SUITE("dirtylog.working_set") {
         CHECK(curve.points()[3].high > 150);
     }
 
+    TEST_CASE("a spread that is taken over is no more than the time allows") {
+        WorkingSet seen{ram};
+        for (std::uint64_t i = 0; i < 8; ++i) {
+            seen.add(of(pages(100 * i, i % 2 == 0 ? 1 : 100)), 50ms);
+        }
+        const auto curve = seen.curve();
+        REQUIRE(curve.points().size() == 4);
+        CHECK(curve.points()[0].high == 100);
+        for (std::size_t i = 1; i < 4; ++i) {
+            CHECK(curve.points()[i].high <= curve.points()[i - 1].high * 2);
+        }
+    }
+
     TEST_CASE("a harvest of no time is none") {
         WorkingSet seen{ram};
         seen.add(of(pages(0, 10)), 0ms);

@@ -8,6 +8,7 @@ set(migrate_tests
   ownership/source_owner_test.cpp
   ../../support/ownership_words.cpp ../../support/scripted_stream.cpp
   ../../support/test_machine.cpp
-  hybrid_convergence_test.cpp)
+  hybrid_convergence_test.cpp
+  estimate_test.cpp estimation_test.cpp memory_survey_test.cpp)
   ownership/file_journal_test.cpp ownership/journal_bytes_test.cpp
   ../../support/memory_disk.cpp

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forecasts, compared with what becomes of writers whose every page is known.
+#include "migrate/estimate.hpp"
+
+#include "dirtylog/working_set.hpp"
+
+#include <array>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace wherry;
+using namespace wherry::migrate;
+using dirtylog::DirtySet;
+using formats::Bytes;
+using formats::bytes_of;
+using formats::operator""_MiB;
+using formats::Gfn;
+using formats::PageCount;
+using formats::PageRange;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr std::uint64_t memory_pages = 262'144; // 1 GiB
+const std::array ram{PageRange::make(Gfn{0}, PageCount{memory_pages}).value()};
+
+double seconds(Duration time) {
+    return std::chrono::duration<double>{time}.count();
+}
+
+/// A guest on a clock of its own: each page it writes is drawn by `draw`, `rate` of them a second.
+class Writer {
+public:
+    using Draw = std::function<std::uint64_t(std::mt19937_64&)>;
+    using Rate = std::function<double(Duration since_start)>;
+
+    Writer(Draw draw, Rate rate) : draw_{std::move(draw)}, rate_{std::move(rate)} {}
+
+    DirtySet write_for(Duration time) {
+        constexpr Duration step = 1ms;
+        DirtySet written{ram};
+        for (const auto end = now_ + time; now_ < end;) {
+            const auto lasts = std::min<Duration>(step, end - now_);
+            now_ += lasts;
+            due_ += rate_(now_) * seconds(lasts);
+            for (; due_ >= 1; due_ -= 1) {
+                written.mark(PageRange::make(Gfn{draw_(random_)}, PageCount{1}).value());
+            }
+        }
+        return written;
+    }
+
+private:
+    Draw draw_;
+    Rate rate_;
+    std::mt19937_64 random_{42};
+    Duration now_{};
+    double due_ = 0;
+};
+
+Writer::Draw within(std::uint64_t pages) {
+    return [pages](std::mt19937_64& random) {
+        return random() % pages;
+    };
+}
+
+Writer::Rate steady(double pages_per_second) {
+    return [pages_per_second](Duration) {
+        return pages_per_second;
+    };
+}
+
+GuestOutlook sampled(Writer& writer) {
+    dirtylog::WorkingSet seen{ram};
+    for (int i = 0; i < 60; ++i) {
+        seen.add(writer.write_for(50ms), 50ms);
+    }
+    return {
+        .raw_pages = PageCount{memory_pages / 2},
+        .zero_pages = PageCount{memory_pages / 2},
+        .dirtied = seen.curve()};
+}
+
+LinkOutlook link_of(std::uint64_t mib_per_second) {
+    const BytesPerSecond rate{mib_per_second << 20U};
+    return {
+        .usual_rate = rate,
+        .low_rate = rate,
+        .zero_rate = BytesPerSecond{std::uint64_t{8} << 30U},
+        .collecting = 1ms,
+        .usual_fixed_cost = 8ms,
+        .high_fixed_cost = 8ms};
+}
+
+/// What really becomes of it: the same rules, but every page is written.
+Forecast moved(Writer& writer, const GuestOutlook& guest, const LinkOutlook& link, Policy policy) {
+    Convergence convergence{policy};
+    Forecast real;
+    PageCount left = guest.raw_pages;
+    Duration looking = std::chrono::duration_cast<Duration>(std::chrono::duration<double>{
+        static_cast<double>(bytes_of(guest.zero_pages).value()) /
+        static_cast<double>(link.zero_rate.value())});
+    while (true) {
+        RoundObservation round;
+        round.sent = left;
+        round.wire_bytes = bytes_of(left);
+        round.duration = std::chrono::duration_cast<Duration>(std::chrono::duration<double>{
+                             static_cast<double>(round.wire_bytes.value()) /
+                             static_cast<double>(link.usual_rate.value())}) +
+                         std::exchange(looking, {});
+        const Duration lasts = round.duration + link.collecting;
+        left = writer.write_for(lasts / 100 * (100 - convergence.throttle_percent())).count();
+        round.remaining = left;
+        real.total += lasts;
+        round.elapsed = real.total;
+        round.fixed_cost = link.usual_fixed_cost;
+        real.wire_bytes += round.wire_bytes;
+        const auto decision = convergence.after_round(round);
+        if (decision != Decision::again) {
+            REQUIRE(decision == Decision::switch_over);
+            real.blackout = convergence.predicted_blackout();
+            real.total += real.blackout;
+            real.wire_bytes += bytes_of(left);
+            return real;
+        }
+    }
+}
+
+Policy with(OnStall on_stall) {
+    Policy policy;
+    policy.on_stall = on_stall;
+    return policy;
+}
+
+/// Half of the usual forecast up to the unlucky one, which lies not far above.
+void check_interval(const WayOutlook& outlook, const Forecast& real) {
+    REQUIRE(outlook.unlucky.arrives());
+    const Forecast& usual = outlook.usual.forecast;
+    const Forecast& unlucky = outlook.unlucky.forecast;
+    CHECK(real.total >= usual.total / 2);
+    CHECK(real.total <= unlucky.total * 21 / 20);
+    CHECK(unlucky.total <= usual.total * 3);
+    CHECK(real.wire_bytes >= usual.wire_bytes / 2);
+    CHECK(real.wire_bytes <= unlucky.wire_bytes * 21 / 20);
+    CHECK(real.blackout <= 100ms);
+    CHECK(unlucky.blackout <= 100ms);
+}
+
+const WayOutlook& of(const Estimate& estimate, Way way) {
+    return estimate.ways.at(static_cast<std::size_t>(way));
+}
+
+} // namespace
+
+TEST_SUITE("migrate.estimate") {
+    TEST_CASE("V08 uniform writes over all memory: the forecast holds") {
+        Writer writer{within(memory_pages), steady(5'000)};
+        const auto guest = sampled(writer);
+        const auto link = link_of(100);
+        const auto said = estimate(guest, link, {}, HybridSupport::none);
+        CHECK(said.recommended == Way::precopy);
+        check_interval(of(said, Way::precopy), moved(writer, guest, link, with(OnStall::abort)));
+    }
+
+    TEST_CASE("V08 a hot set: the forecast knows that it does not grow") {
+        Writer writer{within(2'000), steady(50'000)};
+        const auto guest = sampled(writer);
+        const auto link = link_of(100);
+        const auto said = estimate(guest, link, {}, HybridSupport::none);
+        CHECK(said.recommended == Way::precopy);
+        check_interval(of(said, Way::precopy), moved(writer, guest, link, with(OnStall::abort)));
+        // By its rate it would dirty everything in the first pass.
+        CHECK(of(said, Way::precopy).usual.forecast.wire_bytes < 600_MiB);
+    }
+
+    TEST_CASE("V08 a writer with phases: the unlucky forecast is of its busy ones") {
+        const auto phases = [](Duration since_start) {
+            return since_start % 800ms < 400ms ? 1'000.0 : 8'000.0;
+        };
+        Writer writer{within(memory_pages), phases};
+        const auto guest = sampled(writer);
+        const auto link = link_of(100);
+        const auto said = estimate(guest, link, {}, HybridSupport::none);
+        check_interval(of(said, Way::precopy), moved(writer, guest, link, with(OnStall::abort)));
+        CHECK(
+            of(said, Way::precopy).unlucky.forecast.total >
+            of(said, Way::precopy).usual.forecast.total);
+    }
+
+    TEST_CASE("V08 a writer faster than the link: to be slowed down, and by about how much") {
+        Writer writer{within(100'000), steady(40'000)};
+        const auto guest = sampled(writer);
+        const auto link = link_of(50);
+        const auto said = estimate(guest, link, {}, HybridSupport::none);
+        CHECK(of(said, Way::precopy).usual.end == Decision::give_up);
+        CHECK(said.recommended == Way::throttle);
+        CHECK(said.why.find("slowed down, by up to") != std::string::npos);
+        check_interval(
+            of(said, Way::throttle), moved(writer, guest, link, with(OnStall::throttle)));
+    }
+
+    TEST_CASE("where both sides can, hybrid comes before slowing a guest down") {
+        Writer writer{within(100'000), steady(40'000)};
+        const auto guest = sampled(writer);
+        const auto link = link_of(50);
+        const auto said = estimate(guest, link, {}, HybridSupport::both_sides);
+        CHECK(said.recommended == Way::hybrid);
+        const Course& hybrid = of(said, Way::hybrid).usual;
+        CHECK(hybrid.end == Decision::go_hybrid);
+        CHECK(hybrid.forecast.blackout == Duration{8ms});
+        CHECK(hybrid.forecast.total < of(said, Way::throttle).usual.forecast.total);
+        CHECK(said.why.find("without the last") != std::string::npos);
+    }
+
+    TEST_CASE("hybrid is one pass, and what was dirtied in it") {
+        const dirtylog::DirtyCurve dirtied{
+            {{.interval = 1s, .usual = 20'000, .high = 20'000},
+             {.interval = 2s, .usual = 20'000, .high = 20'000}},
+            PageCount{memory_pages}};
+        Policy policy;
+        policy.mode = Mode::hybrid;
+        auto link = link_of(100);
+        link.collecting = 0ms;
+        const auto course = simulate(
+            {.raw_pages = PageCount{25'600}, .zero_pages = {}, .dirtied = dirtied},
+            link,
+            policy,
+            Likelihood::usual);
+        CHECK(course.end == Decision::go_hybrid);
+        CHECK(course.rounds == 1);
+        CHECK(course.left == bytes_of(PageCount{20'000}));
+        CHECK(course.forecast.wire_bytes == bytes_of(PageCount{45'600}));
+        CHECK(seconds(course.forecast.total) == doctest::Approx(1 + 0.78125 + 0.008));
+    }
+
+    TEST_CASE(
+        "a guest that writes nothing takes one pass, and a limit makes it as long as it says") {
+        const GuestOutlook still{
+            .raw_pages = PageCount{25'600}, .zero_pages = PageCount{0}, .dirtied = {}};
+        auto link = link_of(100);
+        link.collecting = 0ms;
+        Policy policy;
+        auto course = simulate(still, link, policy, Likelihood::usual);
+        CHECK(course.end == Decision::switch_over);
+        CHECK(course.rounds == 1);
+        CHECK(course.forecast.wire_bytes == 100_MiB);
+        CHECK(course.forecast.total == 1s + 8ms);
+        policy.bandwidth = BytesPerSecond{std::uint64_t{10} << 20U};
+        course = simulate(still, link, policy, Likelihood::usual);
+        CHECK(course.forecast.total == 10s + 8ms);
+        CHECK(course.forecast.blackout == Duration{8ms}); // the limit does not hold there
+    }
+
+    TEST_CASE("where no way is within the goal, the sentence has one that would be") {
+        Policy policy;
+        policy.downtime = 5ms; // less than the fixed cost
+        const auto said = estimate(
+            {.raw_pages = PageCount{1000}, .zero_pages = PageCount{0}, .dirtied = {}},
+            link_of(100),
+            policy,
+            HybridSupport::none);
+        CHECK_FALSE(said.recommended);
+        CHECK(said.why.find("--downtime 10ms would do") != std::string::npos);
+    }
+
+    TEST_CASE("the unlucky course is never better than the usual one") {
+        Writer writer{within(100'000), steady(20'000)};
+        const auto guest = sampled(writer);
+        for (const std::uint64_t rate : {10U, 30U, 50U, 80U, 200U}) {
+            for (const auto& way : estimate(guest, link_of(rate), {}, HybridSupport::none).ways) {
+                CHECK(way.unlucky.forecast.total >= way.usual.forecast.total);
+                CHECK(way.unlucky.forecast.wire_bytes >= way.usual.forecast.wire_bytes);
+                CHECK(way.unlucky.forecast.blackout >= way.usual.forecast.blackout);
+            }
+        }
+    }
+
+    TEST_CASE("the first pass alone tells of the rest") {
+        RoundObservation seen;
+        seen.wire_bytes = 100_MiB;
+        seen.sent = PageCount{25'600};
+        seen.duration = 1s;
+        seen.elapsed = 1100ms;
+        seen.remaining = PageCount{6'400};
+        seen.fixed_cost = 8ms;
+        // 25 MiB left, then a quarter of it, a quarter of that: 1 MiB would take 63 ms, and does.
+        const auto said = forecast_after_first_pass(seen, {});
+        CHECK(said.blackout <= Duration{100ms});
+        CHECK(seconds(said.total) == doctest::Approx(1.1 + 1.0 / 3).epsilon(0.05));
+        CHECK(
+            static_cast<double>(said.wire_bytes.value()) ==
+            doctest::Approx(static_cast<double>((100_MiB).value()) * 4 / 3).epsilon(0.05));
+    }
+
+    TEST_CASE("a first pass that took no time does not stop the forecast") {
+        RoundObservation seen;
+        seen.remaining = PageCount{10};
+        seen.fixed_cost = 8ms;
+        CHECK(forecast_after_first_pass(seen, {}).blackout >= Duration{8ms});
+    }
+}
