@@ -87,9 +87,13 @@ void Progress::end_round() {
     tell(at);
 }
 
-void Progress::predict(Duration blackout) noexcept {
+void Progress::predict(Duration blackout, formats::Bytes left) noexcept {
     snapshot_.predicted_blackout = blackout;
     report_.predicted_blackout = blackout;
+    report_.predicted_last = Forecast{
+        .total = elapsed() + blackout,
+        .wire_bytes = snapshot_.wire_bytes + left,
+        .blackout = blackout};
 }
 
 void Progress::measure(Clock::time_point at) {

@@ -71,6 +71,9 @@ struct Report {
     /// Zero on the destination, whose clock does not see it.
     Blackout blackout;
     std::optional<Duration> predicted_blackout;
+    /// What was expected of `total`, `wire_bytes` and `blackout` once the first pass had been
+    /// made, and when the last round before the blackout had.
+    std::optional<Forecast> predicted_first, predicted_last;
     /// What the plan exchange found, one sentence each.
     std::vector<std::string> plan;
     /// What went wrong without a bearing on the outcome, such as a farewell that was cut off.
@@ -115,7 +118,11 @@ public:
     void set_dirty_rate(BytesPerSecond rate) noexcept { snapshot_.dirty_rate = rate; }
     void set_downtime_goal(Duration goal) noexcept { snapshot_.downtime_goal = goal; }
     void set_throttle(unsigned percent) noexcept { snapshot_.throttle_percent = percent; }
-    void predict(Duration blackout) noexcept;
+    /// After each round: the blackout if the guest were stopped now, and what it would have to
+    /// send.
+    void predict(Duration blackout, formats::Bytes left) noexcept;
+    /// After the first pass.
+    void forecast(const Forecast& whole) noexcept { report_.predicted_first = whole; }
     [[nodiscard]] Blackout& blackout() noexcept { return report_.blackout; }
 
     [[nodiscard]] const ProgressSnapshot& snapshot() const noexcept { return snapshot_; }

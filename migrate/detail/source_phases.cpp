@@ -3,6 +3,7 @@
 #include "formats/error_message.hpp"
 #include "migrate/detail/phase_order.hpp"
 #include "migrate/detail/source_flow.hpp"
+#include "migrate/estimate.hpp"
 #include "migrate/plan.hpp"
 #include "vmm/saved_state.hpp"
 
@@ -203,7 +204,10 @@ formats::Result<Decision> SourceSession::judge_round() {
     seen.elapsed = progress_.elapsed();
     seen.fixed_cost = options_.fixed_cost + collecting_ + 2 * channel_->round_trip();
     const Decision decision = convergence_.after_round(seen);
-    progress_.predict(convergence_.predicted_blackout());
+    progress_.predict(convergence_.predicted_blackout(), formats::bytes_of(seen.remaining));
+    if (round_ == 1) {
+        progress_.forecast(forecast_after_first_pass(seen, options_.policy));
+    }
     if (convergence_.throttle_percent() > throttle_.percent()) {
         progress_.note(fmt::format(
             "round {}: the guest is slowed down by {} % for rounds to get smaller",

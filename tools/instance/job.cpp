@@ -42,6 +42,12 @@ void describe(const migrate::ProgressSnapshot& from, api::Progress& into) {
     into.set_throttle_percent(from.throttle_percent);
 }
 
+void describe(const migrate::Forecast& from, api::Forecast& into) {
+    into.set_total_ms(ms(from.total));
+    into.set_wire_bytes(number(from.wire_bytes));
+    into.set_blackout_ms(ms(from.blackout));
+}
+
 void describe(const migrate::Report& from, api::Report& into) {
     into.set_rounds(static_cast<std::uint32_t>(from.rounds.size()));
     into.set_total_ms(ms(from.total));
@@ -57,6 +63,12 @@ void describe(const migrate::Report& from, api::Report& into) {
     into.set_blackout_load_ms(ms(from.blackout.load));
     into.set_blackout_handover_ms(ms(from.blackout.handover));
     into.set_predicted_blackout_ms(ms(from.predicted_blackout.value_or(migrate::Duration{})));
+    if (from.predicted_first) {
+        describe(*from.predicted_first, *into.mutable_predicted_first());
+    }
+    if (from.predicted_last) {
+        describe(*from.predicted_last, *into.mutable_predicted_last());
+    }
     for (const auto& note : from.notes) {
         into.add_notes(note);
     }

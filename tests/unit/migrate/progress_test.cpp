@@ -65,7 +65,8 @@ TEST_SUITE("migrate.progress") {
         progress.add_pages(PageCount{10}, PageCount{0}, Bytes{50'000});
         test_time += 500ms;
         progress.end_round();
-        progress.predict(42ms);
+        progress.forecast({.total = 3s, .wire_bytes = Bytes{600'000}, .blackout = 40ms});
+        progress.predict(42ms, Bytes{7'000});
         progress.blackout().stop = 1ms;
         progress.blackout().handover = 2ms;
         const Report report = progress.report();
@@ -77,6 +78,12 @@ TEST_SUITE("migrate.progress") {
         CHECK(report.effective_rate == BytesPerSecond{210 * 4096 * 2 / 5});
         CHECK(report.blackout.total() == 3ms);
         CHECK(report.predicted_blackout == Duration{42ms});
+        CHECK(
+            report.predicted_first ==
+            Forecast{.total = 3s, .wire_bytes = Bytes{600'000}, .blackout = 40ms});
+        CHECK(
+            report.predicted_last ==
+            Forecast{.total = 2542ms, .wire_bytes = Bytes{557'000}, .blackout = 42ms});
         CHECK(report.total == 2500ms);
     }
 
