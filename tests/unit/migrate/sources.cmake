@@ -7,4 +7,5 @@ set(migrate_tests
   tls_loopback_test.cpp ownership/destination_owner_test.cpp ownership/file_journal_test.cpp
   ownership/journal_bytes_test.cpp ownership/message_table_test.cpp ownership/record_test.cpp
   ownership/source_owner_test.cpp ../../support/memory_disk.cpp ../../support/ownership_words.cpp
-  ../../support/scripted_stream.cpp ../../support/test_machine.cpp)
+  ../../support/scripted_stream.cpp ../../support/test_machine.cpp
+  ownership/arbiter_races.cpp ownership/arbiter_test.cpp ownership/file_arbiter_test.cpp)

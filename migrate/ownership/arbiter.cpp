@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "migrate/ownership/arbiter.hpp"
+
+#include "migrate/ownership/file_arbiter.hpp"
+
+#include <array>
+#include <charconv>
+
+#include <fmt/format.h>
+
+namespace wherry::migrate {
+
+using formats::ErrorCode;
+using formats::fail;
+using formats::Result;
+
+namespace {
+
+constexpr std::string_view first_line = "wherry-arbiter 1\n";
+constexpr std::array kinds{RecordKind::offered, RecordKind::committed, RecordKind::reclaimed};
+constexpr std::array askers{Asker::source, Asker::destination, Asker::fenced_source};
+
+std::string_view text_of(Asker asker) {
+    switch (asker) {
+    case Asker::source:
+        return "source";
+    case Asker::destination:
+        return "destination";
+    case Asker::fenced_source:
+        return "source, the destination's host is dead for good";
+    }
+    return "";
+}
+
+/// "NAME NUMBER\n..." gives the number; 0 for anything else.
+std::uint64_t number_after(std::string_view text, std::string_view name) {
+    std::uint64_t number = 0;
+    if (text.starts_with(name) && text.size() > name.size() + 1) {
+        const auto* first = text.data() + name.size() + 1;
+        std::from_chars(first, text.data() + text.size(), number);
+    }
+    return number;
+}
+
+} // namespace
+
+Result<std::optional<ArbiterRecord>> Arbiter::read(const VmId& vm, Duration limit) {
+    auto seen = look(vm, std::chrono::steady_clock::now() + limit);
+    if (!seen) {
+        return fail(std::move(seen).error().during("arbiter " + name()));
+    }
+    return seen->record;
+}
+
+Result<SwapOutcome>
+Arbiter::request(const VmId& vm, const ArbiterRecord& wanted, Asker asker, Duration limit) {
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    for (;;) {
+        auto seen = look(vm, deadline);
+        if (!seen) {
+            return fail(std::move(seen).error().during("arbiter " + name()));
+        }
+        const bool is_there = seen->record == wanted;
+        if (is_there || !may_follow(seen->record, wanted, asker)) {
+            return SwapOutcome{.is_done = is_there, .now = seen->record};
+        }
+        auto replaced = replace(vm, *seen, arbiter_text(wanted, asker), deadline);
+        if (!replaced) {
+            return fail(std::move(replaced).error().during("arbiter " + name()));
+        }
+        if (*replaced) {
+            return SwapOutcome{.is_done = true, .now = wanted};
+        }
+        // Somebody was first. What is there now may be what was wanted, or still let it follow.
+    }
+}
+
+Result<std::unique_ptr<Arbiter>> arbiter_from(std::string_view text) {
+    constexpr std::string_view file = "file:";
+    if (text == "local") {
+        return std::unique_ptr<Arbiter>{};
+    }
+    if (!text.starts_with(file)) {
+        return fail(
+            ErrorCode::invalid_argument,
+            fmt::format("'{}' is no arbiter: write local or file:DIR", text));
+    }
+    const std::filesystem::path path{text.substr(file.size())};
+    if (!path.is_absolute()) {
+        return fail(
+            ErrorCode::invalid_argument,
+            fmt::format("arbiter '{}': the directory must begin with '/'", text));
+    }
+    return std::make_unique<FileArbiter>(path);
+}
+
+std::string arbiter_text(const ArbiterRecord& record, Asker asker) {
+    return fmt::format(
+        "{}{} {}\nby {}\n",
+        first_line,
+        name_of(record.kind),
+        static_cast<std::uint64_t>(record.epoch),
+        text_of(asker));
+}
+
+Result<ArbiterRecord> record_from_arbiter_text(std::string_view text) {
+    const auto body = text.starts_with(first_line) ? text.substr(first_line.size()) : "";
+    for (const RecordKind kind : kinds) {
+        const ArbiterRecord record{.kind = kind, .epoch = Epoch{number_after(body, name_of(kind))}};
+        for (const Asker asker : askers) {
+            if (record.epoch != Epoch{} && arbiter_text(record, asker) == text) {
+                return record;
+            }
+        }
+    }
+    return fail(ErrorCode::corrupted, "this is no record of wherry's");
+}
+
+} // namespace wherry::migrate
