@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/connection.hpp"
 
+#include "transport/detail/resolve.hpp"
 #include "transport/detail/socket.hpp"
-#include "transport/notification.hpp"
 #include "transport/plain_stream.hpp"
 #include "transport/tls_stream.hpp"
 
@@ -23,49 +23,6 @@ namespace {
 
 constexpr std::chrono::milliseconds first_pause{20};
 constexpr std::chrono::milliseconds longest_pause{500};
-
-/// One name resolution. Shared by the task that waits and the resolver's completion: getaddrinfo
-/// cannot be interrupted, so a cancelled task leaves it behind.
-struct Lookup {
-    explicit Lookup(const Executor& executor) : resolver{executor}, done{executor} {}
-    tcp::resolver resolver;
-    Notification done;
-    bool is_done = false;
-    boost::system::error_code error;
-    std::vector<tcp::endpoint> found;
-};
-
-Task<std::vector<tcp::endpoint>> resolve(Endpoint to) {
-    boost::system::error_code no_literal;
-    const auto literal = boost::asio::ip::make_address(to.host, no_literal);
-    if (!no_literal) {
-        co_return std::vector{tcp::endpoint{literal, to.port}};
-    }
-    auto executor = co_await boost::asio::this_coro::executor;
-    auto lookup = std::make_shared<Lookup>(executor);
-    lookup->resolver.async_resolve(
-        to.host,
-        std::to_string(to.port),
-        tcp::resolver::numeric_service,
-        [lookup](const boost::system::error_code& error, const tcp::resolver::results_type& all) {
-            lookup->error = error;
-            lookup->found.assign(all.begin(), all.end());
-            lookup->is_done = true;
-            lookup->done.notify_all();
-        });
-    while (!lookup->is_done) {
-        auto waited = co_await lookup->done.wait();
-        if (!waited) {
-            co_return fail(std::move(waited).error());
-        }
-    }
-    if (lookup->error) {
-        co_return fail(
-            ErrorCode::unreachable,
-            fmt::format("cannot resolve '{}': {}", to.host, lookup->error.message()));
-    }
-    co_return std::move(lookup->found);
-}
 
 /// One pass over all addresses. `last_cause` is set to the last failure.
 Task<std::optional<tcp::socket>>
@@ -101,7 +58,7 @@ cannot_connect(const Endpoint& to, const boost::system::error_code& cause) {
 /// Until connected; only a refusal is tried again, for the peer may be about to listen.
 Task<std::optional<tcp::socket>>
 connect_socket(Endpoint to, boost::system::error_code& last_cause) {
-    auto addresses = co_await resolve(to);
+    auto addresses = co_await detail::resolve(to);
     if (!addresses) {
         co_return fail(std::move(addresses).error());
     }

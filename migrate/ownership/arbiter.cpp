@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/ownership/arbiter.hpp"
 
+#include "migrate/ownership/etcd_arbiter.hpp"
 #include "migrate/ownership/file_arbiter.hpp"
 
 #include <array>
@@ -42,6 +43,23 @@ std::uint64_t number_after(std::string_view text, std::string_view name) {
     return number;
 }
 
+Result<std::unique_ptr<Arbiter>> etcd_from(std::string_view endpoints) {
+    std::vector<transport::Endpoint> parsed;
+    for (auto rest = endpoints;;) {
+        const auto comma = rest.find(',');
+        auto endpoint = transport::Endpoint::parse(rest.substr(0, comma));
+        if (!endpoint) {
+            return fail(
+                std::move(endpoint).error().during(fmt::format("arbiter 'etcd:{}'", endpoints)));
+        }
+        parsed.push_back(*std::move(endpoint));
+        if (comma == std::string_view::npos) {
+            return std::make_unique<EtcdArbiter>(std::move(parsed));
+        }
+        rest.remove_prefix(comma + 1);
+    }
+}
+
 } // namespace
 
 Result<std::optional<ArbiterRecord>> Arbiter::read(const VmId& vm, Duration limit) {
@@ -77,13 +95,19 @@ Arbiter::request(const VmId& vm, const ArbiterRecord& wanted, Asker asker, Durat
 
 Result<std::unique_ptr<Arbiter>> arbiter_from(std::string_view text) {
     constexpr std::string_view file = "file:";
+    constexpr std::string_view etcd = "etcd:";
     if (text == "local") {
         return std::unique_ptr<Arbiter>{};
+    }
+    if (text.starts_with(etcd)) {
+        return etcd_from(text.substr(etcd.size()));
     }
     if (!text.starts_with(file)) {
         return fail(
             ErrorCode::invalid_argument,
-            fmt::format("'{}' is no arbiter: write local or file:DIR", text));
+            fmt::format(
+                "'{}' is no arbiter: write local, file:DIR or etcd:HOST:PORT[,HOST:PORT...]",
+                text));
     }
     const std::filesystem::path path{text.substr(file.size())};
     if (!path.is_absolute()) {

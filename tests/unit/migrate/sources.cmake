@@ -8,4 +8,5 @@ set(migrate_tests
   ownership/journal_bytes_test.cpp ownership/message_table_test.cpp ownership/record_test.cpp
   ownership/source_owner_test.cpp ../../support/memory_disk.cpp ../../support/ownership_words.cpp
   ../../support/scripted_stream.cpp ../../support/test_machine.cpp
-  ownership/arbiter_races.cpp ownership/arbiter_test.cpp ownership/file_arbiter_test.cpp)
+  ownership/arbiter_races.cpp ownership/arbiter_test.cpp ownership/file_arbiter_test.cpp
+  ownership/etcd_arbiter_test.cpp ../../support/etcd_server.cpp)

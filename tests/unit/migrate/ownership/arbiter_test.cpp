@@ -13,7 +13,8 @@ TEST_CASE("arbiter: named as users name it") {
     const auto local = arbiter_from("local");
     REQUIRE(local.has_value());
     CHECK(*local == nullptr);
-    for (const std::string text : {"file:/srv/arbiter"}) {
+    for (const std::string text :
+         {"file:/srv/arbiter", "etcd:10.0.0.1:2379", "etcd:a:1,[fd00::1]:2379,b.example:3"}) {
         const auto arbiter = arbiter_from(text);
         REQUIRE_MESSAGE(arbiter.has_value(), arbiter.error().text());
         CHECK((*arbiter)->name() == text);
@@ -21,7 +22,17 @@ TEST_CASE("arbiter: named as users name it") {
 }
 
 TEST_CASE("arbiter: what is no arbiter is refused in one sentence") {
-    for (const auto* text : {"", "Local", "file:", "file:relative/dir", "nfs:/srv"}) {
+    for (const auto* text :
+         {"",
+          "Local",
+          "file:",
+          "file:relative/dir",
+          "etcd:",
+          "etcd:host",
+          "etcd:host:2379,",
+          "etcd:,host:2379",
+          "etcd:host:99999",
+          "nfs:/srv"}) {
         const auto arbiter = arbiter_from(text);
         REQUIRE(!arbiter.has_value());
         CHECK(arbiter.error().code() == ErrorCode::invalid_argument);
