@@ -40,6 +40,10 @@ public:
     /// waits in this stream ends with Error{cancelled}. Idempotent.
     virtual void close() = 0;
 
+    /// Moves the stream to another executor's thread. No read or write may be under way, and from
+    /// then on the stream belongs to that thread. After an error the stream is closed.
+    [[nodiscard]] virtual formats::Status rebind(Executor executor) = 0;
+
     /// Who is at the other end: address, and the certificate's subject if there is one.
     [[nodiscard]] virtual std::string peer() const = 0;
     [[nodiscard]] virtual Executor executor() const = 0;

@@ -194,6 +194,14 @@ void MemoryStream::release() {
     out_->changed.notify_all();
 }
 
+formats::Status MemoryStream::rebind(Executor executor) {
+    if (executor == executor_) {
+        return {};
+    }
+    return formats::fail(
+        formats::ErrorCode::invalid_argument, "a stream in memory stays on its thread");
+}
+
 std::string MemoryStream::peer() const {
     return peer_;
 }

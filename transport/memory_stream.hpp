@@ -41,6 +41,8 @@ public:
     Task<void> write_all(Gather parts) override;
     Task<void> shut_down() override;
     void close() override;
+    /// invalid_argument for another executor than its own: both ends live on one thread.
+    [[nodiscard]] formats::Status rebind(Executor executor) override;
     [[nodiscard]] std::string peer() const override;
     [[nodiscard]] Executor executor() const override;
     ~MemoryStream() override;

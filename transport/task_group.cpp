@@ -16,6 +16,11 @@ TaskGroup::~TaskGroup() {
 }
 
 bool TaskGroup::start(Task<void> work, std::function<void(const Status&)> on_done) {
+    return start_on(executor_, std::move(work), std::move(on_done));
+}
+
+bool TaskGroup::start_on(
+    const Executor& there, Task<void> work, std::function<void(const Status&)> on_done) {
     if (state_->is_closed) {
         return false;
     }
@@ -30,7 +35,16 @@ bool TaskGroup::start(Task<void> work, std::function<void(const Status&)> on_don
         }
         finish(*state, child, on_failure, outcome);
     };
-    spawn(executor_, std::move(work), std::move(finished), child->signal.slot());
+    if (there == executor_) {
+        spawn(executor_, std::move(work), std::move(finished), child->signal.slot());
+        return true;
+    }
+    // The child's signal is this thread's: spawn() takes it over to the child's.
+    auto home = boost::asio::prefer(executor_, boost::asio::execution::outstanding_work.tracked);
+    auto bring_home = [home, finished = std::move(finished)](const Status& outcome) mutable {
+        boost::asio::post(home, [outcome, finished = std::move(finished)] { finished(outcome); });
+    };
+    spawn(there, std::move(work), std::move(bring_home), child->signal.slot());
     return true;
 }
 

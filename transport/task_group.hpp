@@ -28,6 +28,12 @@ public:
     /// Starts `work` as a child; `on_done` (may be empty) sees its outcome on the group's thread.
     /// False, and work is dropped unstarted, once the group is closed.
     bool start(Task<void> work, std::function<void(const formats::Status&)> on_done = {});
+    /// As start(), with the work on another executor's thread, which must live until the child is
+    /// done; `on_done` is called on the group's thread all the same.
+    bool start_on(
+        const Executor& there,
+        Task<void> work,
+        std::function<void(const formats::Status&)> on_done = {});
     /// Refuses new children.
     void close();
     /// Closes and asks every child to stop.

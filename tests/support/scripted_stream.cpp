@@ -89,6 +89,10 @@ Task<void> ScriptedStream::shut_down() {
     co_return co_await inner_->shut_down();
 }
 
+formats::Status ScriptedStream::rebind(transport::Executor executor) {
+    return inner_->rebind(std::move(executor));
+}
+
 void ScriptedStream::close() {
     inner_->close();
 }

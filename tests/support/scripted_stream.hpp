@@ -36,6 +36,7 @@ public:
     transport::Task<void> write_all(transport::Gather parts) override;
     transport::Task<void> shut_down() override;
     void close() override;
+    [[nodiscard]] formats::Status rebind(transport::Executor executor) override;
     [[nodiscard]] std::string peer() const override { return inner_->peer(); }
     [[nodiscard]] transport::Executor executor() const override { return inner_->executor(); }
 

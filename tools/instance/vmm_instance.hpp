@@ -7,8 +7,8 @@
 #include "tools/instance/instance.hpp"
 #include "tools/instance/job.hpp"
 #include "tools/instance/registry.hpp"
-#include "tools/instance/session_thread.hpp"
 #include "transport/connection.hpp"
+#include "transport/io_thread.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -90,7 +90,7 @@ private:
     boost::asio::signal_set signals_{context_};
     boost::asio::steady_timer farewell_{context_};
     std::optional<ApiServer> api_;
-    SessionThread session_;
+    transport::IoThread session_;
     std::optional<transport::Listener> listener_; ///< the session's thread's, once listening
     std::string listens_on_;
 

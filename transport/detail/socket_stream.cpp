@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include <unistd.h>
+
 namespace wherry::transport::detail {
 
 using boost::asio::ip::tcp;
@@ -60,6 +62,26 @@ Task<void> SocketStream::write_all(Gather parts) {
         write_failure_ = written.error();
     }
     co_return written;
+}
+
+/// The descriptor keeps its number: what reads and writes it directly need not know.
+Status SocketStream::rebind(Executor executor) {
+    boost::system::error_code error;
+    const auto protocol = socket_.local_endpoint(error).protocol();
+    const auto handle = error ? tcp::socket::native_handle_type{} : socket_.release(error);
+    if (error) {
+        close();
+        return fail(formats::system_error(error.value(), "moving the connection to " + address_));
+    }
+    executor_ = std::move(executor);
+    socket_ = tcp::socket{executor_};
+    socket_.assign(protocol, handle, error);
+    if (error) {
+        ::close(handle);
+        close();
+        return fail(formats::system_error(error.value(), "moving the connection to " + address_));
+    }
+    return {};
 }
 
 void SocketStream::close_socket() {

@@ -17,6 +17,7 @@ class SocketStream : public ByteStream {
 public:
     using ByteStream::write_all;
     Task<void> write_all(Gather parts) final;
+    [[nodiscard]] formats::Status rebind(Executor executor) final;
     [[nodiscard]] Executor executor() const final { return executor_; }
 
 protected:

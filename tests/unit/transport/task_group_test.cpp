@@ -2,6 +2,10 @@
 #include "transport/task_group.hpp"
 
 #include "tests/unit/transport/support.hpp"
+#include "transport/io_thread.hpp"
+
+#include <optional>
+#include <thread>
 
 #include <doctest/doctest.h>
 
@@ -14,6 +18,10 @@ Task<void> wait_on(Notification& notification) {
 Task<void> fail_with(ErrorCode code) {
     co_await yield_now();
     co_return formats::fail(code, "as asked");
+}
+Task<void> note_thread_and_wait(std::thread::id& thread, Notification& notification) {
+    thread = std::this_thread::get_id();
+    co_return co_await notification.wait();
 }
 Task<void> nothing() {
     co_return Status{};
@@ -36,6 +44,30 @@ TEST_SUITE("transport.task_group") {
         REQUIRE(joined.is_done());
         CHECK(joined.outcome());
         CHECK(group.running() == 0);
+    }
+
+    TEST_CASE("a child works on another thread, is cancelled from here, and reports here") {
+        asio::io_context io;
+        IoThread other;
+        Notification never{other.executor()};
+        TaskGroup group{io.get_executor()};
+        const auto here = std::this_thread::get_id();
+        auto worked_on = here;
+        auto reported_on = std::thread::id{};
+        auto report = [&](const Status& outcome) {
+            CHECK(outcome.error().code() == ErrorCode::cancelled);
+            reported_on = std::this_thread::get_id();
+        };
+        REQUIRE(group.start_on(other.executor(), note_thread_and_wait(worked_on, never), report));
+        group.cancel();
+        std::optional<Status> joined;
+        spawn(io.get_executor(), group.join(), [&](const Status& outcome) { joined = outcome; });
+        while (!joined && io.run_one() > 0) {
+        }
+        REQUIRE(joined);
+        CHECK(*joined);
+        CHECK(worked_on != here);
+        CHECK(reported_on == here);
     }
 
     TEST_CASE("join reports the first failure; the others go on unless told otherwise") {

@@ -130,6 +130,36 @@ TEST_SUITE("transport.tls_stream") {
         check_both_ways(io, pair, 3'000'000);
     }
 
+    TEST_CASE("a stream goes on on another thread, with what it had received before") {
+        asio::io_context io;
+        const Pki pki;
+        auto streams = shaken(io, pki);
+        std::vector<std::byte> bytes(50'000);
+        for (std::size_t i = 0; i < bytes.size(); ++i) {
+            bytes[i] = static_cast<std::byte>(i * 7);
+        }
+        REQUIRE(run(io, streams.server->write_all(bytes)));
+        std::vector<std::byte> got(bytes.size());
+        REQUIRE(run(io, streams.client->read_exactly(std::span{got}.first(1))));
+        asio::io_context other;
+        REQUIRE(streams.client->rebind(other.get_executor()));
+        CHECK(streams.client->executor() == Executor{other.get_executor()});
+        REQUIRE(run(other, streams.client->read_exactly(std::span{got}.subspan(1))));
+        CHECK(got == bytes);
+        // And it waits there for what is yet to come.
+        Running<void> reading{other, streams.client->read_exactly(got)};
+        run_ready(other);
+        CHECK(!reading.is_done());
+        REQUIRE(run(io, streams.server->write_all(bytes)));
+        while (!reading.is_done()) {
+            REQUIRE(other.run_one() > 0);
+        }
+        CHECK(reading.outcome());
+        REQUIRE(run(other, streams.client->write_all(bytes)));
+        REQUIRE(run(io, streams.server->read_exactly(got)));
+        CHECK(got == bytes);
+    }
+
     TEST_CASE("an orderly end reads as 0 and ends well on both sides") {
         asio::io_context io;
         const Pki pki;

@@ -8,20 +8,19 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 
-namespace wherry::tools {
+namespace wherry::transport {
 
-/// The thread on which migrations run, apart from the API so that a busy link never makes the API
-/// wait.
-class SessionThread {
+/// An io_context with a thread that runs it.
+class IoThread {
 public:
-    SessionThread()
+    IoThread()
         : work_{boost::asio::make_work_guard(context_)},
           thread_{[this] {
               context_.run();
           }} {}
-    SessionThread(const SessionThread&) = delete;
-    SessionThread& operator=(const SessionThread&) = delete;
-    ~SessionThread() { stop(); }
+    IoThread(const IoThread&) = delete;
+    IoThread& operator=(const IoThread&) = delete;
+    ~IoThread() { stop(); }
 
     /// Returns when the thread has ended; what ran on it is dropped with this object. Idempotent.
     void stop() {
@@ -30,7 +29,7 @@ public:
             thread_.join();
         }
     }
-    [[nodiscard]] transport::Executor executor() { return context_.get_executor(); }
+    [[nodiscard]] Executor executor() { return context_.get_executor(); }
 
 private:
     boost::asio::io_context context_{1};
@@ -38,4 +37,4 @@ private:
     std::thread thread_;
 };
 
-} // namespace wherry::tools
+} // namespace wherry::transport
