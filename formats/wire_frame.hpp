@@ -22,7 +22,7 @@ struct ProtocolRange {
     std::uint32_t maximum;
     friend bool operator==(ProtocolRange, ProtocolRange) = default;
 };
-inline constexpr ProtocolRange supported_protocol{.minimum = 1, .maximum = 1};
+inline constexpr ProtocolRange supported_protocol{.minimum = 2, .maximum = 2};
 
 /// The first bytes of every channel, sent by both sides before anything else. Its layout never
 /// changes, so that sides which have no version in common can still say so.

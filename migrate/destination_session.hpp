@@ -2,11 +2,12 @@
 #pragma once
 
 #include "migrate/cancel_gate.hpp"
+#include "migrate/channel_place.hpp"
 #include "migrate/handover.hpp"
 #include "migrate/phase.hpp"
 #include "migrate/policy.hpp"
 #include "migrate/progress.hpp"
-#include "transport/byte_stream.hpp"
+#include "migrate/reception.hpp"
 #include "vmm/machine.hpp"
 
 #include <functional>
@@ -36,6 +37,7 @@ struct DestinationOptions {
     std::function<formats::Result<formats::Bytes>()> available_memory;
     /// Its deadlines and `silence` count here; the rest is the source's affair.
     Policy policy;
+    ChannelThreads threads = ChannelThreads::own;
 };
 
 struct DestinationOutcome {
@@ -47,18 +49,19 @@ struct DestinationOutcome {
     std::optional<formats::Error> error;
     /// While in_doubt; refers to `machine`.
     std::optional<InDoubtGuest> doubt;
-    /// Unset when the stream ended before the source had said which VM it brings.
-    std::optional<Arrival> arrival;
+    /// But for the id empty when the source ended before it had said which VM it brings.
+    Arrival arrival;
     /// Of the VM, once it is ours.
     Epoch epoch{};
     Report report;
 };
 
-/// Takes in the VM that arrives over `stream`, and says what became of it. Refuses, naming
-/// everything that is missing, before any machine is made. Threads, cancelling (until it has
-/// accepted) and lifetimes as with run_source.
+/// Takes in the VM that has announced itself at the reception, and says what became of it. Refuses,
+/// naming everything that is missing, before any machine is made. Threads, cancelling (until it has
+/// accepted) and lifetimes as with run_source; the thread is also the reception's. The intake is
+/// given back when the migration has ended.
 transport::Task<DestinationOutcome> run_destination(
-    std::unique_ptr<transport::ByteStream> stream,
+    std::unique_ptr<Intake> intake,
     DestinationOptions options,
     CancelGate& gate,
     Observer& observer);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/page_receiver.hpp"
 
+#include "migrate/send_window.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -19,9 +21,6 @@ using formats::PageCount;
 using formats::Status;
 using transport::Task;
 
-/// A batch smaller than this is placed at once: going to the worker and back takes longer.
-constexpr PageCount worth_a_worker{16};
-
 const vmm::MemoryRegion* region_of(const vmm::GuestMemory& memory, formats::PageRange pages) {
     const auto regions = memory.regions();
     const auto found = std::ranges::find_if(
@@ -34,20 +33,18 @@ const vmm::MemoryRegion* region_of(const vmm::GuestMemory& memory, formats::Page
 PageReceiver::PageReceiver(
     vmm::GuestMemory& memory,
     SessionChannel& channel,
-    Progress& progress,
-    transport::Executor worker)
+    PageCounters& counters,
+    const OpenRound& open_round,
+    Callbacks callbacks)
     : memory_{memory},
       channel_{channel},
-      progress_{progress},
-      worker_{std::move(worker)} {
-    for (Batch& batch : batches_) {
-        batch.raw.resize(formats::bytes_of(formats::raw_pages_per_batch).value());
-    }
-    progress_.begin_round(0, formats::Bytes{0});
-}
+      counters_{counters},
+      open_round_{open_round},
+      callbacks_{std::move(callbacks)},
+      raw_(formats::bytes_of(formats::raw_pages_per_batch).value()) {}
 
-Status PageReceiver::check_ram(const Batch& batch) const {
-    for (const formats::PageRun& run : batch.runs) {
+Status PageReceiver::check_ram() const {
+    for (const formats::PageRun& run : runs_) {
         if (region_of(memory_, run.pages) == nullptr) {
             return formats::fail(
                 ErrorCode::protocol,
@@ -55,6 +52,21 @@ Status PageReceiver::check_ram(const Batch& batch) const {
                     "a page batch has pages from {:#x} on that are not RAM of this VM",
                     formats::gpa_of(run.pages.first()).value()));
         }
+    }
+    return {};
+}
+
+Status PageReceiver::check_round(std::string_view what, std::uint32_t round) const {
+    if (round != round_) {
+        return formats::fail(
+            ErrorCode::protocol,
+            fmt::format("{} of round {} came in round {}", what, round, round_));
+    }
+    if (round != open_round_.load()) {
+        return formats::fail(
+            ErrorCode::protocol,
+            fmt::format(
+                "{} of round {} came before all of the round before was here", what, round));
     }
     return {};
 }
@@ -78,9 +90,9 @@ Status PageReceiver::place_raw(formats::PageRange pages, std::span<const std::by
     return {};
 }
 
-Status PageReceiver::place(const Batch& batch) {
-    std::span<const std::byte> raw{batch.raw};
-    for (const formats::PageRun& run : batch.runs) {
+Status PageReceiver::place() {
+    std::span<const std::byte> raw{raw_};
+    for (const formats::PageRun& run : runs_) {
         Status placed;
         if (run.encoding == formats::PageEncoding::zero) {
             placed = memory_.zero(run.pages);
@@ -96,17 +108,7 @@ Status PageReceiver::place(const Batch& batch) {
     return {};
 }
 
-Task<void> PageReceiver::place_on_worker(const Batch& batch) {
-    if (batch.raw_pages < worth_a_worker && batch.runs.size() < worth_a_worker.value()) {
-        co_return place(batch);
-    }
-    auto work = [this, &batch] {
-        return place(batch);
-    };
-    co_return co_await transport::offload(worker_, work);
-}
-
-Task<void> PageReceiver::read_payload(const formats::FrameHeader& header, Batch& batch) {
+Task<void> PageReceiver::read_payload(const formats::FrameHeader& header) {
     if (header.payload_length < formats::Bytes{formats::batch_header_size}) {
         co_return formats::fail(ErrorCode::protocol, "a page batch is shorter than its header");
     }
@@ -119,10 +121,9 @@ Task<void> PageReceiver::read_payload(const formats::FrameHeader& header, Batch&
     if (!said) {
         co_return formats::fail(std::move(said).error());
     }
-    if (said->round != round_) {
-        co_return formats::fail(
-            ErrorCode::protocol,
-            fmt::format("a page batch of round {} came in round {}", said->round, round_));
+    auto in_turn = check_round("a page batch", said->round);
+    if (!in_turn) {
+        co_return in_turn;
     }
     table_.resize(formats::table_length(*said).value());
     got = co_await channel_.take_part(table_);
@@ -133,16 +134,13 @@ Task<void> PageReceiver::read_payload(const formats::FrameHeader& header, Batch&
     if (!runs) {
         co_return formats::fail(std::move(runs).error());
     }
-    batch.runs = *std::move(runs);
-    batch.raw_pages = batch.zero_pages = PageCount{0};
-    for (const formats::PageRun& run : batch.runs) {
-        const bool raw = run.encoding == formats::PageEncoding::raw;
-        (raw ? batch.raw_pages : batch.zero_pages) += run.pages.count();
-    }
-    // decode_batch_table has held the raw runs together to raw_pages_per_batch.
-    const auto size = static_cast<std::size_t>(formats::bytes_of(batch.raw_pages).value());
+    runs_ = *std::move(runs);
+    // decode_batch_table has held the raw runs together to raw_pages_per_batch, and their bytes to
+    // the rest of the payload.
+    const auto size =
+        static_cast<std::size_t>(header.payload_length.value()) - head.size() - table_.size();
     if (size > 0) {
-        got = co_await channel_.take_part(std::span{batch.raw}.first(size));
+        got = co_await channel_.take_part(std::span{raw_}.first(size));
         if (!got) {
             co_return got;
         }
@@ -151,57 +149,62 @@ Task<void> PageReceiver::read_payload(const formats::FrameHeader& header, Batch&
     if (!checked) {
         co_return checked;
     }
-    co_return check_ram(batch);
+    co_return check_ram();
 }
 
-Task<void> PageReceiver::take(const formats::FrameHeader& header) {
-    auto executor = co_await boost::asio::this_coro::executor;
-    Batch& batch = batches_[current_];
-    auto taken = co_await channel_.bounded(read_payload(header, batch));
+Task<void> PageReceiver::take_batch(const formats::FrameHeader& header) {
+    auto taken = co_await channel_.bounded(read_payload(header));
     if (!taken) {
         co_return taken;
     }
-    auto settled = co_await settle();
-    if (!settled) {
-        co_return settled;
+    taken = place();
+    if (!taken) {
+        co_return taken;
     }
-    placing_.emplace(executor);
-    placing_->start(place_on_worker(batch));
-    current_ = 1 - current_;
+    PageCount raw, zero;
+    for (const formats::PageRun& run : runs_) {
+        (run.encoding == formats::PageEncoding::raw ? raw : zero) += run.pages.count();
+    }
+    const auto length = header.payload_length + formats::Bytes{formats::frame_header_size};
     ++batch_count_;
-    raw_pages_ += batch.raw_pages;
-    zero_pages_ += batch.zero_pages;
+    raw_pages_ += raw;
+    zero_pages_ += zero;
     round_digest_.add(header.payload_digest);
-    progress_.add_pages(
-        batch.raw_pages,
-        batch.zero_pages,
-        header.payload_length + formats::Bytes{formats::frame_header_size});
+    counters_.add(raw, zero, length);
+    placed_ += length;
+    if (placed_ - told_ >= placed_step) {
+        told_ = placed_;
+        callbacks_.on_placed(placed_);
+    }
     co_return taken;
 }
 
-Task<void> PageReceiver::settle() {
-    Status placed;
-    if (placing_) {
-        placed = co_await placing_->join();
-        placing_.reset();
+Task<void> PageReceiver::take_message(const formats::FrameHeader& header) {
+    auto message = co_await channel_.take_control(header);
+    if (!message) {
+        co_return formats::fail(std::move(message).error());
     }
-    co_return placed;
-}
-
-Task<void> PageReceiver::end_round(const formats::proto::RoundEnd& said) {
-    auto placed = co_await settle();
-    if (!placed) {
-        co_return placed;
+    if (message->has_keep_alive()) {
+        co_return Status{};
     }
-    if (said.round() != round_) {
+    if (!message->has_round_end()) {
         co_return formats::fail(
             ErrorCode::protocol,
-            fmt::format("the end of round {} came in round {}", said.round(), round_));
+            fmt::format(
+                "{} sent {} on a bulk channel", channel_.peer(), name_of(message->message_case())));
+    }
+    co_return end_round(message->round_end());
+}
+
+Status PageReceiver::end_round(const formats::proto::RoundEnd& said) {
+    auto in_turn = check_round("the end", said.round());
+    if (!in_turn) {
+        return in_turn;
     }
     if (said.batches() != batch_count_ || said.raw_pages() != raw_pages_.value() ||
         said.zero_pages() != zero_pages_.value() ||
         said.digest() != static_cast<std::uint64_t>(round_digest_.value())) {
-        co_return formats::fail(
+        return formats::fail(
             ErrorCode::corrupted,
             fmt::format(
                 "round {} arrived as {} batches, {} raw and {} zero pages, and was sent as {}, {} "
@@ -214,13 +217,35 @@ Task<void> PageReceiver::end_round(const formats::proto::RoundEnd& said) {
                 said.raw_pages(),
                 said.zero_pages()));
     }
-    progress_.end_round();
     ++round_;
     batch_count_ = 0;
     raw_pages_ = zero_pages_ = PageCount{0};
     round_digest_.reset();
-    if (!said.is_last()) {
-        progress_.begin_round(round_, formats::Bytes{0});
+    is_complete_ = said.is_last();
+    told_ = placed_;
+    callbacks_.on_placed(placed_);
+    callbacks_.on_round_end(said.round(), said.is_last());
+    return {};
+}
+
+Task<void> PageReceiver::run() {
+    while (!is_complete_) {
+        auto header = co_await channel_.receive();
+        if (!header) {
+            co_return formats::fail(std::move(header).error());
+        }
+        Status taken;
+        if (header->type == formats::FrameType::page_batch) {
+            taken = co_await take_batch(*header);
+        } else if (header->type == formats::FrameType::control) {
+            taken = co_await take_message(*header);
+        } else {
+            taken =
+                formats::fail(ErrorCode::protocol, "the state of the VM came on a bulk channel");
+        }
+        if (!taken) {
+            co_return taken;
+        }
     }
     co_return Status{};
 }

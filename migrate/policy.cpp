@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/policy.hpp"
 
+#include <thread>
+
 #include <fmt/format.h>
 
 namespace wherry::migrate {
@@ -21,6 +23,14 @@ formats::Result<OnStall> on_stall_from(std::string_view name) {
     return formats::fail(
         formats::ErrorCode::invalid_argument,
         fmt::format("'{}' is no answer to a stall: it is throttle, stop, abort or hybrid", name));
+}
+
+std::uint32_t Policy::bulk_channels() const noexcept {
+    // One thread encrypts what one guest processor's share of a host dirties; more than a few
+    // saturate any link.
+    constexpr std::uint32_t most_by_itself = 4;
+    const std::uint32_t half = std::thread::hardware_concurrency() / 2;
+    return streams.value_or(std::clamp<std::uint32_t>(half, 1, most_by_itself));
 }
 
 formats::Status Policy::check() const {
@@ -64,6 +74,14 @@ formats::Status Policy::check() const {
     if (stall_rounds == 0 || max_rounds == 0) {
         return formats::fail(
             formats::ErrorCode::invalid_argument, "a migration needs at least one round");
+    }
+    if (streams && (*streams < 1 || *streams > channels_limit)) {
+        return formats::fail(
+            formats::ErrorCode::invalid_argument,
+            fmt::format(
+                "the pages of a migration go over 1 to {} streams, not {}",
+                channels_limit,
+                *streams));
     }
     if (bandwidth && bandwidth->value() < 64 * 1024) {
         return formats::fail(

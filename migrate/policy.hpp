@@ -41,6 +41,9 @@ enum class HybridSupport : std::uint8_t { none, both_sides };
 /// the refusal in Policy::check().
 inline constexpr HybridSupport hybrid_support = HybridSupport::none;
 
+/// How many channels of one role a migration may have.
+inline constexpr std::uint32_t channels_limit = 16;
+
 /// What the user may ask of a migration.
 struct Policy {
     /// The blackout aimed at: the switch-over happens when the predicted one is within it.
@@ -55,6 +58,8 @@ struct Policy {
     std::uint32_t max_rounds = 40;
     /// Upper limit on the wire. Not applied while the guest stands still.
     std::optional<BytesPerSecond> bandwidth;
+    /// Bulk channels, 1 to 16. Unset: as many as the processors of this host can feed.
+    std::optional<std::uint32_t> streams;
     /// The peer counts as lost when nothing came from it, or it took nothing, for this long.
     /// Each side tells the other its own limit and is heard from four times as often.
     Duration silence = std::chrono::seconds{10};
@@ -67,6 +72,8 @@ struct Policy {
     [[nodiscard]] Duration farewell_limit() const noexcept {
         return std::min<Duration>(std::chrono::seconds{1}, silence);
     }
+    /// `streams`, or what that comes to.
+    [[nodiscard]] std::uint32_t bulk_channels() const noexcept;
     /// Names the first value that cannot be.
     [[nodiscard]] formats::Status check() const;
 };

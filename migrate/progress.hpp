@@ -29,6 +29,7 @@ struct ProgressSnapshot {
     /// Unset until the first round has been measured.
     std::optional<Duration> predicted_blackout;
     Duration downtime_goal{};
+    std::uint32_t streams = 0;     ///< bulk channels; 0 until they are open
     unsigned throttle_percent = 0; ///< by which the guest is slowed down
     /// Until the end of this round; unset while there is no rate.
     std::optional<Duration> eta;
@@ -67,6 +68,7 @@ struct Report {
     formats::Bytes raw_page_bytes, zero_page_bytes, wire_bytes;
     /// On the wire and of guest memory settled, over the time in which pages were sent.
     BytesPerSecond wire_rate, effective_rate;
+    std::uint32_t streams = 0; ///< bulk channels that carried them
     Duration total{};
     /// Zero on the destination, whose clock does not see it.
     Blackout blackout;
@@ -117,6 +119,10 @@ public:
     void end_round();
     void set_dirty_rate(BytesPerSecond rate) noexcept { snapshot_.dirty_rate = rate; }
     void set_downtime_goal(Duration goal) noexcept { snapshot_.downtime_goal = goal; }
+    void set_streams(std::uint32_t count) noexcept {
+        snapshot_.streams = count;
+        report_.streams = count;
+    }
     void set_throttle(unsigned percent) noexcept { snapshot_.throttle_percent = percent; }
     /// After each round: the blackout if the guest were stopped now, and what it would have to
     /// send.

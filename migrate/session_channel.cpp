@@ -17,9 +17,6 @@ using formats::Bytes;
 using formats::ErrorCode;
 using transport::Task;
 
-constexpr std::uint32_t control_role = 1;
-constexpr std::size_t id_limit = 64;
-
 std::string_view other_side(formats::Side us) {
     return us == formats::Side::source ? "destination" : "source";
 }
@@ -52,6 +49,8 @@ std::string_view name_of(Control::MessageCase message) noexcept {
         return "error";
     case Control::kKeepAlive:
         return "keep_alive";
+    case Control::kPlaced:
+        return "placed";
     case Control::MESSAGE_NOT_SET:
         return "unknown";
     }
@@ -94,47 +93,29 @@ Task<void> SessionChannel::exchange_preambles() {
 
 Task<void> SessionChannel::send_hello(const ChannelName& name) {
     Control message;
-    auto& hello = *message.mutable_hello();
-    hello.set_migration_id(name.migration_id);
-    hello.set_role(control_role);
-    hello.set_index(0);
-    hello.set_epoch(static_cast<std::uint64_t>(name.epoch));
-    hello.set_side(static_cast<std::uint32_t>(us_));
-    hello.set_silence_ms(static_cast<std::uint32_t>(
-        std::chrono::duration_cast<std::chrono::milliseconds>(silence_).count()));
+    to_proto(name, us_, silence_, *message.mutable_hello());
     co_return co_await send(message);
 }
 
-Task<formats::proto::Hello> SessionChannel::take_hello() {
+Task<Hello> SessionChannel::take_hello() {
     auto message = co_await expect(Control::kHello);
     if (!message) {
         co_return formats::fail(std::move(message).error());
     }
-    formats::proto::Hello hello = message->hello();
-    const auto side = formats::side_from(hello.side());
-    if (side == us_ || side == formats::Side::local) {
+    auto hello = from_proto(message->hello());
+    if (!hello) {
+        co_return formats::fail(std::move(hello).error().during(peer()));
+    }
+    if (hello->side == us_ || hello->side == formats::Side::local) {
         co_return formats::fail(
             ErrorCode::protocol,
             fmt::format("{} is a {} too, not a {}", peer(), name_of(us_), other_side(us_)));
     }
-    if (hello.role() != control_role || hello.index() != 0) {
-        co_return formats::fail(
-            ErrorCode::protocol,
-            fmt::format(
-                "{} opened channel {} of role {}, and this version knows the control channel only",
-                peer(),
-                hello.index(),
-                hello.role()));
-    }
-    if (hello.migration_id().size() > id_limit) {
-        co_return formats::fail(
-            ErrorCode::protocol,
-            fmt::format("{} sent a migration id of over {} bytes", peer(), id_limit));
-    }
     // A peer without patience gets what is bearable.
-    const Duration patience = std::chrono::milliseconds{hello.silence_ms()};
     keep_alive_every_ = std::clamp<Duration>(
-        patience / 4, std::chrono::milliseconds{25}, std::max(silence_, patience) / 4);
+        hello->patience / 4,
+        std::chrono::milliseconds{25},
+        std::max(silence_, hello->patience) / 4);
     co_return hello;
 }
 
@@ -153,8 +134,9 @@ Task<void> SessionChannel::open_as_source(const ChannelName& name) {
         co_return formats::fail(std::move(hello).error());
     }
     round_trip_ = Clock::now() - begun;
-    if (hello->migration_id() != name.migration_id ||
-        hello->epoch() != static_cast<std::uint64_t>(name.epoch)) {
+    const ChannelName& answer = hello->name;
+    if (answer.migration_id != name.migration_id || answer.epoch != name.epoch ||
+        answer.role != name.role || answer.index != name.index) {
         co_return formats::fail(
             ErrorCode::protocol,
             fmt::format("{} answered for another migration than ours", peer()));
@@ -162,7 +144,7 @@ Task<void> SessionChannel::open_as_source(const ChannelName& name) {
     co_return formats::Status{};
 }
 
-Task<ChannelName> SessionChannel::open_as_destination() {
+Task<ChannelName> SessionChannel::hear_hello() {
     auto opened = co_await exchange_preambles();
     if (!opened) {
         co_return formats::fail(std::move(opened).error());
@@ -171,15 +153,20 @@ Task<ChannelName> SessionChannel::open_as_destination() {
     if (!hello) {
         co_return formats::fail(std::move(hello).error());
     }
-    ChannelName name;
-    name.migration_id = hello->migration_id();
-    name.epoch = Epoch{hello->epoch()};
-    auto sent = co_await send_hello(name);
-    if (!sent) {
-        co_return formats::fail(std::move(sent).error());
-    }
-    name.migration_id = formats::sanitised(name.migration_id, id_limit);
-    co_return name;
+    co_return std::move(hello->name);
+}
+
+Task<void> SessionChannel::answer_hello(const ChannelName& heard) {
+    ChannelName answer = heard;
+    answer.ticket.reset(); // the source's to show, not ours
+    co_return co_await send_hello(answer);
+}
+
+formats::Status SessionChannel::rebind(const transport::Executor& executor) {
+    formats::invariant(!writing_, "a channel moves while nothing is under way");
+    turn_ = transport::Notification{executor};
+    hurry_ = boost::asio::steady_timer{executor};
+    return stream_->rebind(executor);
 }
 
 Task<void> SessionChannel::send(const Control& message) {

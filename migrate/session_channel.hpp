@@ -4,7 +4,7 @@
 #include "formats/page_digest.hpp"
 #include "formats/proto/control.pb.h"
 #include "formats/wire_frame.hpp"
-#include "migrate/handover.hpp"
+#include "migrate/channel_name.hpp"
 #include "migrate/policy.hpp"
 #include "transport/byte_stream.hpp"
 #include "transport/notification.hpp"
@@ -19,12 +19,6 @@
 namespace wherry::migrate {
 
 using Control = formats::proto::Control;
-
-/// What a channel is, as its first message says.
-struct ChannelName {
-    std::string migration_id;
-    Epoch epoch{};
-};
 
 /// "plan_answer": for messages.
 std::string_view name_of(Control::MessageCase message) noexcept;
@@ -42,10 +36,15 @@ public:
     SessionChannel(const SessionChannel&) = delete;
     SessionChannel& operator=(const SessionChannel&) = delete;
 
-    /// Version and names; the source speaks first, and the destination learns its name. The
-    /// channel carries frames only after this.
+    /// Version and names; the source speaks first. The channel carries frames only after this.
     transport::Task<void> open_as_source(const ChannelName& name);
-    transport::Task<ChannelName> open_as_destination();
+    /// The destination's half, in two steps: what the peer wants, and that it may have it (else
+    /// fail()). The id is as it came, not yet fit to be shown.
+    transport::Task<ChannelName> hear_hello();
+    transport::Task<void> answer_hello(const ChannelName& heard);
+
+    /// Moves it to another thread. Nothing may be under way.
+    formats::Status rebind(const transport::Executor& executor);
 
     transport::Task<void> send(const Control& message);
     /// A payload of several parts, whose digest the caller has worked out.
@@ -92,7 +91,7 @@ private:
 
     transport::Task<void> exchange_preambles();
     transport::Task<void> send_hello(const ChannelName& name);
-    transport::Task<formats::proto::Hello> take_hello();
+    transport::Task<Hello> take_hello();
     transport::Task<void> write_frame(formats::FrameHeader header, transport::Gather payload);
     transport::Task<void> write_in_turn(transport::Gather parts);
     transport::Task<void> say_farewell(const formats::Error& error);

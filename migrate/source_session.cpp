@@ -18,7 +18,11 @@ Task<SourceOutcome> SourceSession::run() {
     transport::TaskGroup main{executor_};
     main.start(phases(), [&ended](const Status& outcome) { ended = outcome; });
     stop_ = [this, &main] {
+        is_stopping_ = true;
         main.cancel();
+        if (pages_) {
+            pages_->close(); // whatever they are writing
+        }
         if (channel_) {
             channel_->hurry(options_.policy.farewell_limit());
         }
@@ -40,9 +44,17 @@ Task<SourceOutcome> SourceSession::run() {
     co_return co_await conclude(std::move(ended));
 }
 
+void SourceSession::interrupt(const formats::Error& error) {
+    // What ends because it was told to end is no news.
+    if (stop_ && !is_stopping_) {
+        interruption_ = error;
+        stop_();
+    }
+}
+
 void SourceSession::adopt(const Policy& policy) {
     options_.policy = policy;
-    limiter_.set_rate(policy.bandwidth);
+    limit_.set_rate(policy.bandwidth);
     convergence_.adopt(policy);
     slow_down(convergence_.throttle_percent());
     progress_.set_downtime_goal(policy.downtime);
@@ -91,6 +103,10 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
         if (next == SourceState::reclaimed) {
             resumed = co_await go_on_here();
         }
+        if (interruption_ && ended.error().code() == ErrorCode::cancelled &&
+            !gate_.is_requested()) {
+            ended = formats::fail(*interruption_);
+        }
         co_await hear_last_words(ended);
         if (gate_.is_requested() && ended.error().code() == ErrorCode::cancelled) {
             // Whatever wait it was that the request ended.
@@ -112,6 +128,7 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
         progress_.note(stopped.error().text());
     }
     co_await stop_helpers();
+    co_await end_pages();
     if (channel_) {
         Status said;
         if (state_.state() == SourceState::reclaimed) {
@@ -190,6 +207,17 @@ Task<void> SourceSession::stop_helpers() {
     helpers_.cancel();
     // What they ended with has been seen through the inbox and through failed sends.
     co_return co_await helpers_.join();
+}
+
+/// Threads end before anything of the machine may go.
+Task<void> SourceSession::end_pages() {
+    if (!pages_) {
+        co_return Status{};
+    }
+    pages_->close();
+    auto settled = co_await pages_->settle();
+    count_pages();
+    co_return settled;
 }
 
 } // namespace detail

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "migrate/cancel_gate.hpp"
+#include "migrate/channel_name.hpp"
+#include "migrate/channel_place.hpp"
 #include "migrate/handover.hpp"
 #include "migrate/phase.hpp"
 #include "migrate/policy.hpp"
@@ -17,9 +19,11 @@
 
 namespace wherry::migrate {
 
-/// Makes the connection, on the session's thread: usually transport::connect with everything bound.
-/// Called once. Errors get the phase `connect`.
-using Connector = std::function<transport::Task<std::unique_ptr<transport::ByteStream>>()>;
+/// Makes the connection for a channel, on the awaiting task's executor: usually transport::connect
+/// with everything bound. Called for each channel, for bulk channels on several threads at once,
+/// and again for one that was lost.
+using Connector = std::function<transport::Task<std::unique_ptr<transport::ByteStream>>(
+    ChannelRole role, std::uint32_t index)>;
 
 struct SourceOptions {
     std::string vm_name;
@@ -29,6 +33,7 @@ struct SourceOptions {
     Policy policy;
     /// Where the policy may be changed while it is at work; outlives the session. May be null.
     PolicyTuner* tuner = nullptr;
+    ChannelThreads threads = ChannelThreads::own;
     /// What a blackout needs beside the last pages, for the prediction, until it is measured.
     Duration fixed_cost = std::chrono::milliseconds{8};
 };

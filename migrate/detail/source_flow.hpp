@@ -3,11 +3,12 @@
 
 #include "dirtylog/dirty_rate.hpp"
 #include "dirtylog/dirty_tracker.hpp"
+#include "migrate/bandwidth_limit.hpp"
+#include "migrate/control_inbox.hpp"
 #include "migrate/convergence.hpp"
 #include "migrate/detail/guest_throttle.hpp"
-#include "migrate/page_sender.hpp"
+#include "migrate/outgoing_pages.hpp"
 #include "migrate/session_channel.hpp"
-#include "migrate/source_inbox.hpp"
 #include "migrate/source_session.hpp"
 #include "transport/task_group.hpp"
 
@@ -43,12 +44,12 @@ public:
           worker_{1},
           progress_{observer, machine.memory().size(), options_.policy.downtime},
           handover_{options_.epoch},
-          limiter_{executor},
+          limit_{executor},
           helpers_{executor},
           convergence_{options_.policy},
           throttle_{machine},
           deadline_{executor} {
-        limiter_.set_rate(options_.policy.bandwidth);
+        limit_.set_rate(options_.policy.bandwidth);
     }
 
     Task<SourceOutcome> run();
@@ -57,6 +58,7 @@ private:
     Task<void> phases();
     Task<void> connect();
     Task<void> plan();
+    Task<void> open_bulk();
     Task<void> precopy();
     Task<void> drain();
     Task<void> hand_over();
@@ -66,6 +68,14 @@ private:
     void slow_down(unsigned percent);
     [[nodiscard]] std::string explain_lateness() const;
 
+    /// Opens a channel of this migration on the awaiting task's thread; any number of times.
+    Task<std::unique_ptr<SessionChannel>> open_channel(ChannelRole role, std::uint32_t index);
+    /// Ends the phases, from outside them, with this.
+    void interrupt(const formats::Error& error);
+    Task<void> watch_pages();
+    void count_pages();
+
+    Task<void> take_answer(const formats::proto::PlanAnswer& answer);
     Task<void> start_tracking();
     Task<void> send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last);
     Task<void> collect();
@@ -79,6 +89,7 @@ private:
     Task<void> go_on_here();
     Task<void> stop_tracking();
     Task<void> stop_helpers();
+    Task<void> end_pages();
 
     void enter(SourceState state) {
         state_.enter(state);
@@ -101,12 +112,16 @@ private:
     Progress progress_;
     SourceMachine state_;
     SourceHandover handover_;
-    transport::RateLimiter limiter_;
+    BandwidthLimit limit_;
 
     std::unique_ptr<SessionChannel> channel_;
-    std::optional<SourceInbox> inbox_;
-    transport::TaskGroup helpers_; ///< listens and keeps alive
-    std::optional<PageSender> sender_;
+    std::optional<ControlInbox> inbox_;
+    std::uint32_t streams_ = 0;    ///< as agreed on
+    std::optional<Ticket> ticket_; ///< for every channel but the first
+    transport::TaskGroup helpers_; ///< listens, keeps alive, counts pages
+    std::optional<OutgoingPages> pages_;
+    PageCounters::Sums counted_; ///< of the pages, as progress_ knows
+    bool needs_pages_ = true;    ///< a lost bulk channel ends the migration
 
     std::unique_ptr<dirtylog::DirtyTracker> tracker_;
     std::optional<dirtylog::DirtySet> dirty_; ///< what is to be sent in the next round
@@ -120,7 +135,9 @@ private:
     GuestThrottle throttle_;
     boost::asio::steady_timer deadline_;
     std::function<void()> stop_; ///< ends the phases as cancelled
-    bool is_late_ = false;       ///< the deadline ended them
+    bool is_stopping_ = false;
+    bool is_late_ = false;                       ///< the deadline ended them
+    std::optional<formats::Error> interruption_; ///< ended them
 
     std::optional<PausedGuest> paused_;
     std::optional<GivenUpGuest> given_up_;

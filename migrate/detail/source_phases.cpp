@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The phases of a source in order: what it does while all is well.
-#include "formats/error_message.hpp"
+// The phases of a source in order: what it does while all is well. How it opens its channels is in
+// source_opening.cpp.
 #include "migrate/detail/phase_order.hpp"
 #include "migrate/detail/source_flow.hpp"
 #include "migrate/estimate.hpp"
-#include "migrate/plan.hpp"
 #include "vmm/saved_state.hpp"
 
 #include <array>
@@ -21,76 +20,19 @@ namespace {
 /// Between the end of a round on our side and the destination's word that it has it all: bounds
 /// what is under way in buffers at the slowest bandwidth allowed.
 constexpr Duration round_deadline = std::chrono::minutes{2};
-constexpr int findings_limit = 16;
 
 } // namespace
 
 Task<void> SourceSession::phases() {
     using Phase = Task<void> (SourceSession::*)();
-    constexpr std::array<Phase, 5> phases{
+    constexpr std::array<Phase, 6> phases{
         &SourceSession::connect,
         &SourceSession::plan,
+        &SourceSession::open_bulk,
         &SourceSession::precopy,
         &SourceSession::drain,
         &SourceSession::hand_over};
     co_return co_await in_order(*this, phases);
-}
-
-Task<void> SourceSession::connect() {
-    enter(SourceState::connect);
-    auto checked = options_.policy.check();
-    if (!checked) {
-        co_return checked;
-    }
-    auto stream = co_await connector_();
-    if (!stream) {
-        co_return formats::fail(std::move(stream).error());
-    }
-    channel_ = std::make_unique<SessionChannel>(
-        *std::move(stream), formats::Side::source, options_.policy.silence);
-    ChannelName name{options_.migration_id, options_.epoch};
-    auto opened = co_await channel_->open_as_source(name);
-    if (!opened) {
-        co_return opened;
-    }
-    inbox_.emplace(*channel_, executor_);
-    helpers_.start(inbox_->listen());
-    helpers_.start(channel_->keep_alive());
-    co_return Status{};
-}
-
-Task<void> SourceSession::plan() {
-    enter(SourceState::plan);
-    auto look = [this] {
-        return machine_.memory().populated();
-    };
-    auto populated = co_await on_worker(look);
-    if (!populated) {
-        co_return formats::fail(std::move(populated).error());
-    }
-    Plan plan = plan_for(machine_);
-    plan.vm_name = options_.vm_name;
-    plan.downtime_goal = options_.policy.downtime;
-    for (const formats::PageRange range : *populated) {
-        plan.populated += formats::bytes_of(range.count());
-    }
-    Control message;
-    to_proto(plan, *message.mutable_plan());
-    auto sent = co_await channel_->send(message);
-    if (!sent) {
-        co_return sent;
-    }
-    auto answer = co_await expect(Control::kPlanAnswer, options_.policy.plan_deadline);
-    if (!answer) {
-        co_return formats::fail(std::move(answer).error());
-    }
-    const auto& said = answer->plan_answer().findings();
-    std::vector<std::string> findings;
-    for (int i = 0; i < std::min(said.size(), findings_limit); ++i) {
-        findings.push_back(formats::sanitised(said[i]));
-    }
-    progress_.planned(std::move(findings));
-    co_return Status{};
 }
 
 Status SourceSession::check_guest() const {
@@ -134,23 +76,15 @@ Task<void> SourceSession::start_tracking() {
 Task<void> SourceSession::send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last) {
     const auto begun = progress_.now();
     progress_.begin_round(round_, formats::bytes_of(pages.count()));
-    auto totals = co_await sender_->send(round_, pages, pace);
+    RoundPlan plan;
+    plan.number = round_;
+    plan.pace = pace;
+    plan.is_last = is_last;
+    auto totals = co_await pages_->send(plan, pages);
     if (!totals) {
         co_return formats::fail(std::move(totals).error());
     }
     last_round_ = *totals;
-    Control message;
-    auto& end = *message.mutable_round_end();
-    end.set_round(round_);
-    end.set_batches(totals->batches);
-    end.set_raw_pages(totals->raw_pages.value());
-    end.set_zero_pages(totals->zero_pages.value());
-    end.set_digest(static_cast<std::uint64_t>(totals->digest));
-    end.set_is_last(is_last);
-    auto sent = co_await channel_->send(message);
-    if (!sent) {
-        co_return sent;
-    }
     if (!is_last) {
         auto stored = co_await expect(Control::kRoundStored, round_deadline);
         if (!stored) {
@@ -166,6 +100,7 @@ Task<void> SourceSession::send_round(const dirtylog::DirtySet& pages, Pace pace,
         }
     }
     last_round_took_ = progress_.now() - begun;
+    count_pages();
     progress_.end_round();
     ++round_;
     co_return Status{};
@@ -225,7 +160,6 @@ formats::Result<Decision> SourceSession::judge_round() {
 
 Task<void> SourceSession::precopy() {
     enter(SourceState::precopy);
-    sender_.emplace(machine_.memory(), *channel_, progress_, limiter_, worker_.get_executor());
     auto step = co_await start_tracking();
     if (!step) {
         co_return step;
@@ -331,6 +265,7 @@ Task<void> SourceSession::hand_over() {
     if (!loaded) {
         co_return formats::fail(std::move(loaded).error());
     }
+    needs_pages_ = false;
     const auto loaded_at = progress_.now();
     blackout.load = loaded_at - stopped_at_;
     auto accept = co_await expect(Control::kAccept, options_.policy.handover_deadline);

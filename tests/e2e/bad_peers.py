@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peers that must be refused: one sentence on both sides, and the VM goes on at the source."""
 
+import ctypes
+import json
+import secrets
 import shutil
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -12,35 +16,53 @@ from instances import HostCase, main, wait_until
 
 
 class Relay:
-    """Stands between source and destination and spoils the stream: `spoil(sent, block)` gets the
-    bytes from the source and returns what goes on, or None to cut the connection."""
+    """Stands between source and destination and spoils what goes over all their connections:
+    `spoil(sent, block)` gets the bytes from the source and how many there were before on all of
+    them, and returns what goes on, or None to cut all connections."""
 
     def __init__(self, port, spoil):
         self.target = port
         self.spoil = spoil
+        self.lock = threading.Lock()
+        self.sent = 0
+        self.ends = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
-        near, _ = self.listener.accept()
-        self.listener.close()
-        far = socket.create_connection(("127.0.0.1", self.target))
-        back = threading.Thread(target=self.pump_back, args=(far, near), daemon=True)
-        back.start()
-        sent = 0
+        while True:
+            try:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            self.ends += [near, far]
+            threading.Thread(target=self.pump_back, args=(far, near), daemon=True).start()
+            threading.Thread(target=self.pump, args=(near, far), daemon=True).start()
+
+    def pump(self, near, far):
         try:
             while block := near.recv(65536):
-                out = self.spoil(sent, block)
-                sent += len(block)
+                with self.lock:
+                    out = self.spoil(self.sent, block)
+                    self.sent += len(block)
                 if out is None:
-                    break
+                    self.cut()
+                    return
                 far.sendall(out)
         except OSError:
             pass
         for end in (near, far):
+            end.close()
+
+    def cut(self):
+        """Breaks every connection, as a lost network does."""
+        self.listener.close()
+        for end in self.ends:
             try:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
             end.close()
@@ -52,6 +74,44 @@ class Relay:
                 near.sendall(block)
         except OSError:
             pass
+
+
+def digest(data):
+    """XXH3-64, as frames carry it."""
+    library = ctypes.CDLL("libxxhash.so.0")
+    library.XXH3_64bits.restype = ctypes.c_uint64
+    return library.XXH3_64bits(ctypes.c_char_p(data), ctypes.c_size_t(len(data)))
+
+
+def varint(number):
+    out = bytearray()
+    while number > 0x7f:
+        out.append(number & 0x7f | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def message(*fields):
+    """Protobuf: each field is (number, int or bytes)."""
+    out = b""
+    for number, value in fields:
+        if isinstance(value, bytes):
+            out += varint(number << 3 | 2) + varint(len(value)) + value
+        else:
+            out += varint(number << 3) + varint(value)
+    return out
+
+
+def greeting(migration_id, role, index=0, epoch=0, ticket=b""):
+    """Preamble and hello of a source, as formats/WIRE.md has them."""
+    fields = [(1, migration_id.encode()), (2, role), (3, index), (4, epoch), (5, 1), (6, 10000)]
+    if ticket:
+        fields.append((7, ticket))
+    payload = message((1, message(*fields)))
+    head = b"WHFR" + struct.pack("<BBHQIIQ", 1, 1, 0, 0, len(payload), 0, digest(payload))
+    return (b"WHERRYMG" + struct.pack("<II", 2, 2) + head + struct.pack("<Q", digest(head))
+            + payload)
 
 
 class BadPeers(HostCase):
@@ -115,7 +175,6 @@ class BadPeers(HostCase):
 
     def test_no_client_certificate(self):
         self.start()
-        import ssl
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.directory / "pki" / "ca-cert.pem")
         with socket.create_connection(("127.0.0.1", self.port_of("b"))) as plain:
@@ -145,6 +204,64 @@ class BadPeers(HostCase):
         self.start()
         with socket.create_connection(("127.0.0.1", self.port_of("b"))):
             self.lands_afterwards()
+
+    def as_client(self):
+        """A connection to the destination with certificates that are good."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        pki = self.directory / "pki"
+        context.load_verify_locations(pki / "ca-cert.pem")
+        context.load_cert_chain(pki / "client-cert.pem", pki / "client-key.pem")
+        context.set_alpn_protocols(["wherry/1"])
+        plain = socket.create_connection(("127.0.0.1", self.port_of("b")), timeout=30)
+        return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+    def test_S06_peers_that_never_say_what_they_want_do_not_block_others(self):
+        self.start()
+        silent = [self.as_client() for _ in range(5)]
+        half = self.as_client()
+        half.sendall(greeting("m", 1)[:30])
+        self.lands_afterwards()
+        for peer in [*silent, half]:
+            peer.close()
+
+    def test_S03_S04_channels_without_the_ticket_of_the_migration_are_refused(self):
+        self.start()
+        started = self.wherry(
+            "migrate", "a", "--to", f"127.0.0.1:{self.port_of('b')}", "--tls", "pki",
+            "--bandwidth", "8M", "--streams", "2", "--detach", "--json")
+        identity = json.loads(started.stdout)["id"]
+        wait_until("pages to flow", lambda: self.status("a").get("job", {}).get(
+            "progress", {}).get("wire_bytes", 0) > 1 << 20)
+        for hello in (
+                greeting(identity, 2, index=2),
+                greeting(identity, 3),
+                greeting(identity, 2, index=2, ticket=secrets.token_bytes(16)),
+                greeting(identity, 1, ticket=secrets.token_bytes(16)),
+                greeting("another", 2, ticket=secrets.token_bytes(16))):
+            with self.as_client() as stranger:
+                stranger.sendall(hello)
+                heard = b""
+                try:
+                    while block := stranger.recv(4096):
+                        heard += block
+                        if b"ticket" in heard:
+                            break
+                except OSError:
+                    pass
+                self.assertIn(b"did not show the ticket of a migration", heard)
+        with self.as_client() as second:
+            second.sendall(greeting("another", 1))
+            heard = b""
+            while b"arriving here already" not in heard:
+                block = second.recv(4096)
+                self.assertTrue(block, heard)
+                heard += block
+        wait_until("the refusals", lambda: self.b.said().count("did not show the ticket") == 5)
+        # The migration never noticed.
+        self.assertEqual(self.status("a")["job"]["state"], "running")
+        self.wherry("set", "a", "bandwidth=none")
+        self.assert_goes_on(self.b)
+        self.assertEqual(self.names(), {"b": "running"})
 
     def test_truncated_stream(self):
         self.start()

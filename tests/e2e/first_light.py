@@ -31,6 +31,21 @@ class FirstLight(HostCase):
         for number in range(numbers[0], numbers[-1] + 1):
             self.assertIn(f"wherry-guest report n={number} ", text)
 
+    def test_C12_a_guest_moves_over_one_two_and_eight_streams(self):
+        self.pki()
+        source = self.run_vm("vm1")
+        source.wait_for_reports(2)
+        for streams in (1, 2, 8):
+            target = self.receive_vm(f"vm{streams}-there")
+            moved = self.migrate(
+                source.name, target.name, "--json", "--streams", str(streams))
+            last = json.loads(moved.stdout.splitlines()[-1])
+            self.assertEqual((last["state"], last["report"]["streams"]), ("done", streams))
+            self.assertEqual(source.process.wait(30), 0)
+            self.assert_goes_on(target)
+            source = target
+        self.wherry("migrate", source.name, "--to", "x:1", "--tls", "pki", "--streams", "17", code=2)
+
     def test_a_guest_checks_every_page_at_the_destination(self):
         self.pki()
         self.run_vm("a").wait_for_reports(3)

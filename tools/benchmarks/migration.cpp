@@ -23,6 +23,7 @@ struct MigrationOptions {
     std::string downtime = "100ms";
     unsigned zero_percent = 50;
     unsigned rate = 20'000;
+    unsigned streams = 0;
     unsigned runs = 5;
     bool is_cold = false;
 };
@@ -46,6 +47,7 @@ formats::Result<TrialOptions> trial_from(const MigrationOptions& options) {
     trial.hypervisor = options.hypervisor;
     trial.memory = *memory;
     trial.downtime = *downtime;
+    trial.streams = options.streams;
     trial.warmed_memory = options.is_cold ? formats::Bytes{0} : *memory;
     const unsigned rest = 100 - options.zero_percent;
     // The guest checks itself slower than by default, to leave the processors to what is measured.
@@ -151,6 +153,8 @@ void add_migration(CLI::App& app, ExitCode& outcome) {
     command->add_option("--hot", options->hot, "Size of the hot set (64M)");
     command->add_option("--rate", options->rate, "Pages a second dirtied in the hot set (20000)");
     command->add_option("--downtime", options->downtime, "The blackout aimed at (100ms)");
+    command->add_option("--streams", options->streams, "Connections for pages (0: auto)")
+        ->check(CLI::Range(0, 16));
     command->add_option("--runs", options->runs, "How often (5)")->check(CLI::Range(1, 1000));
     command->add_flag(
         "--cold",

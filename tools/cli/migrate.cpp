@@ -32,6 +32,7 @@ struct Options {
     std::string downtime = "100ms";
     std::string bandwidth;
     std::string deadline;
+    std::string streams = "auto";
     std::string on_stall; ///< empty: what the instance takes
     std::string connect_timeout = "5s";
     bool detach = false;
@@ -77,6 +78,9 @@ Result<api::MigrateRequest> request_from(const Options& options) {
     request.set_bandwidth(static_cast<double>(bandwidth->value()));
     request.set_deadline_ms(static_cast<double>(deadline->count()));
     request.set_on_stall(options.on_stall);
+    if (options.streams != "auto") {
+        request.set_streams(static_cast<std::uint32_t>(std::stoul(options.streams)));
+    }
     return request;
 }
 
@@ -222,6 +226,13 @@ void add_migrate(CLI::App& app, Action& action) {
             "When the guest dirties faster than the link carries: throttle (slow it down), abort\n"
             "(it stays here) or stop (switch over all the same) (throttle)")
         ->check(CLI::IsMember({"throttle", "abort", "stop", "hybrid"}));
+    command
+        ->add_option(
+            "--streams",
+            options->streams,
+            "Connections that pages travel on, each with a thread on both sides: auto or 1 to 16 "
+            "(auto)")
+        ->check(CLI::IsMember({"auto"}) | CLI::Range(1, 16));
     command->add_option(
         "--connect-timeout", options->connect_timeout, "How long to try to connect (5s)");
     command->add_flag("--detach", options->detach, "Return at once; print the job's id");

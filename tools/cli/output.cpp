@@ -87,10 +87,12 @@ std::string describe_report(const api::Job& job) {
     line(
         "wire",
         fmt::format(
-            "{} at {} ({} effective)",
+            "{} at {} ({} effective) over {} stream{}",
             format_bytes(report.wire_bytes()),
             format_rate(report.wire_rate()),
-            format_rate(report.effective_rate())));
+            format_rate(report.effective_rate()),
+            report.streams(),
+            report.streams() == 1 ? "" : "s"));
     line("total time", format_duration(from_ms(report.total_ms())));
     line(
         "blackout",

@@ -50,6 +50,7 @@ void describe(const migrate::Forecast& from, api::Forecast& into) {
 
 void describe(const migrate::Report& from, api::Report& into) {
     into.set_rounds(static_cast<std::uint32_t>(from.rounds.size()));
+    into.set_streams(from.streams);
     into.set_total_ms(ms(from.total));
     into.set_raw_page_bytes(number(from.raw_page_bytes));
     into.set_zero_page_bytes(number(from.zero_page_bytes));

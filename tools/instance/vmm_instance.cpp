@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/instance/vmm_instance.hpp"
 
+#include "migrate/reception.hpp"
+#include "transport/task_group.hpp"
+
 #include <chrono>
 #include <csignal>
 #include <utility>
@@ -155,19 +158,24 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
     if (!host) {
         co_return formats::fail(host.error());
     }
+    migrate::ReceptionOptions manners;
+    manners.on_refusal = print_error;
+    migrate::Reception reception{session_.executor(), std::move(manners)};
+    transport::TaskGroup serving{session_.executor()};
+    serving.start(reception.serve(listener), [&reception](const Status& ended) {
+        if (!ended) {
+            print_error(ended.error());
+            reception.close(); // so that who waits for a VM hears of it
+        }
+    });
     bool began = false;
     while (!began) {
-        auto accepted = co_await listener.accept();
-        if (!accepted) {
-            co_return formats::fail(std::move(accepted).error());
+        auto intake = co_await reception.next_migration();
+        if (!intake) {
+            co_return formats::fail(std::move(intake).error());
         }
-        if (!accepted->stream) {
-            print_error(std::move(accepted->stream).error().during("a peer at " + accepted->peer));
-            continue;
-        }
-        auto stream = *std::move(accepted->stream);
         const auto job = std::make_shared<Job>(
-            JobKind::receive, make_migration_id(), stream->peer(), session_.executor());
+            JobKind::receive, make_migration_id(), (*intake)->peer(), session_.executor());
         migrate::DestinationOptions options{
             .host = *host, .make_machine = {}, .available_memory = {}, .policy = {}};
         options.make_machine =
@@ -189,7 +197,7 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
             return vmm::Machine::create(arrival.config, host_);
         };
         auto outcome = co_await migrate::run_destination(
-            std::move(stream), std::move(options), job->gate(), *job);
+            *std::move(intake), std::move(options), job->gate(), *job);
         if (!outcome) {
             co_return formats::fail(std::move(outcome).error());
         }
@@ -200,12 +208,13 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
             continue;
         }
         // The stop of accepting comes before the news: nobody must knock in vain on a full house.
+        reception.close();
         listener.close();
         boost::asio::post(context_, [this, job, result = *std::move(outcome)]() mutable {
             destination_concluded(job, std::move(result));
         });
     }
-    co_return Status{};
+    co_return co_await serving.join();
 }
 
 void VmmInstance::destination_concluded(

@@ -76,6 +76,9 @@ Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
         }
         policy.on_stall = *on_stall;
     }
+    if (request.streams() > 0) {
+        policy.streams = request.streams();
+    }
     if (auto good = policy.check(); !good) {
         return fail(std::move(good).error());
     }
@@ -257,9 +260,8 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
     auto session = migrate::run_source(
         *machine_,
         std::move(options),
-        [to = *std::move(to), security = *std::move(security), how] {
-            return transport::connect(to, security, how);
-        },
+        [to = *std::move(to), security = *std::move(security), how](
+            migrate::ChannelRole, std::uint32_t) { return transport::connect(to, security, how); },
         job_->gate(),
         *job_);
     transport::spawn(

@@ -14,7 +14,21 @@ using migrate::SourceState;
 
 namespace {
 
-enum class Where : std::uint8_t { source, destination };
+enum class Where : std::uint8_t { source, destination, source_bulk, destination_bulk };
+
+std::shared_ptr<Script> script_of(Attempt& attempt, Where where) {
+    switch (where) {
+    case Where::source:
+        return attempt.source_script;
+    case Where::destination:
+        return attempt.destination_script;
+    case Where::source_bulk:
+        return attempt.source_bulk_script;
+    case Where::destination_bulk:
+        return attempt.destination_bulk_script;
+    }
+    return nullptr;
+}
 
 struct Tally {
     std::uint64_t steps = 0;
@@ -42,8 +56,7 @@ Tally fail_at_each_step(Where where, const Prepare& prepare, Check&& also) {
         RunWitness witness;
         Attempt attempt{io};
         const auto machine = running_machine(witness, small_guest(), 20);
-        const auto script =
-            where == Where::source ? attempt.source_script : attempt.destination_script;
+        const auto script = script_of(attempt, where);
         script->at = step;
         prepare(attempt, *script);
         attempt.run(*machine, witness);
@@ -77,6 +90,16 @@ void check_that_both_kinds_of_failure_were_met(const Tally& tally) {
     CHECK(tally.steps > 20);
     CHECK(tally.reclaimed > 10);
     CHECK(tally.source_in_doubt > 0);
+    CHECK(tally.handed_off > 0);
+}
+
+/// Before all pages are there the VM stays; what befalls a bulk channel afterwards is nothing.
+void check_that_nobody_doubted(const Tally& tally) {
+    MESSAGE(tally.steps, " steps: ", tally.reclaimed, " reclaimed, ", tally.handed_off, " arrived");
+    CHECK(tally.steps > 15);
+    CHECK(tally.reclaimed > 10);
+    CHECK(tally.source_in_doubt == 0);
+    CHECK(tally.destination_in_doubt == 0);
     CHECK(tally.handed_off > 0);
 }
 
@@ -198,5 +221,58 @@ TEST_SUITE("migrate.each_step_fails") {
         CHECK(tally.source_in_doubt == 0);
         CHECK(tally.reclaimed > 10);
         CHECK(tally.handed_off > 1);
+    }
+
+    TEST_CASE("a bulk channel is cut at each step of either side") {
+        for (const Where where : {Where::source_bulk, Where::destination_bulk}) {
+            CAPTURE(static_cast<int>(where));
+            check_that_nobody_doubted(fail_at_each_step(
+                where, [](Attempt&, Script& script) { script.fault = Fault::cut; }, nothing_more));
+        }
+    }
+
+    TEST_CASE("a bit flips at each step of a bulk channel") {
+        for (const Where where : {Where::source_bulk, Where::destination_bulk}) {
+            CAPTURE(static_cast<int>(where));
+            check_that_nobody_doubted(fail_at_each_step(
+                where,
+                [](Attempt&, Script& script) { script.fault = Fault::corrupt; },
+                nothing_more));
+        }
+    }
+
+    TEST_CASE("a bulk channel falls silent at each step of either side") {
+        for (const Where where : {Where::source_bulk, Where::destination_bulk}) {
+            CAPTURE(static_cast<int>(where));
+            check_that_nobody_doubted(fail_at_each_step(
+                where,
+                [](Attempt& attempt, Script& script) {
+                    script.fault = Fault::stall;
+                    attempt.source.policy.silence = 150ms;
+                    attempt.destination.policy.silence = 150ms;
+                },
+                nothing_more));
+        }
+    }
+
+    TEST_CASE("either user cancels at each step of a bulk channel") {
+        for (const Where where : {Where::source_bulk, Where::destination_bulk}) {
+            CAPTURE(static_cast<int>(where));
+            const bool at_source = where == Where::source_bulk;
+            const auto tally = fail_at_each_step(
+                where,
+                [&](Attempt& attempt, Script& script) {
+                    script.fault = Fault::call;
+                    script.action = [&attempt, at_source] {
+                        (at_source ? attempt.source_gate : attempt.destination_gate)
+                            .request_cancel();
+                    };
+                },
+                [&](const Attempt& attempt) {
+                    const auto& here = at_source ? attempt.sent->error : attempt.received->error;
+                    CHECK((!here || here->code() == ErrorCode::cancelled));
+                });
+            check_that_nobody_doubted(tally);
+        }
     }
 }

@@ -13,11 +13,6 @@ using migrate::Custody;
 using migrate::DestinationState;
 using migrate::SourceState;
 
-transport::Task<std::unique_ptr<transport::ByteStream>>
-hand_out(std::shared_ptr<std::unique_ptr<transport::ByteStream>> stream) {
-    co_return std::move(*stream);
-}
-
 bool runs(const vmm::Machine& machine) {
     return machine.running_state() == vmm::RunningState::running;
 }
@@ -38,10 +33,21 @@ Attempt::Attempt(boost::asio::io_context& with_io)
     source.vm_name = "vm";
     source.migration_id = "m-1";
     source.epoch = migrate::Epoch{7};
+    source.policy.streams = 2;
+    source.threads = destination.threads = migrate::ChannelThreads::session;
     destination.host = destination_machine.backend;
     destination.available_memory = []() -> formats::Result<formats::Bytes> {
         return formats::Bytes{std::uint64_t{8} << 30U};
     };
+}
+
+Attempt::~Attempt() {
+    // What still waits here refers to this object.
+    if (reception_) {
+        reception_->close();
+    }
+    io.restart();
+    io.poll();
 }
 
 void Attempt::start_source(TestMachine& machine, migrate::Connector connect) {
@@ -55,9 +61,18 @@ void Attempt::start_source(TestMachine& machine, migrate::Connector connect) {
         });
 }
 
-void Attempt::start_destination(
-    std::unique_ptr<transport::ByteStream> stream, RunWitness& witness) {
+void Attempt::start_destination(RunWitness& witness) {
     wants_destination_ = true;
+    migrate::ReceptionOptions options;
+    options.silence = destination.policy.silence;
+    options.busy_patience = 0ms;
+    options.on_refusal = [this](const formats::Error& error) {
+        refusals.push_back(error);
+        if (!has_begun_) {
+            conclude({.state = DestinationState::abandoned, .error = error});
+        }
+    };
+    reception_.emplace(io.get_executor(), std::move(options));
     destination.make_machine =
         [this, &witness](
             const migrate::Arrival& arrival) -> formats::Result<std::unique_ptr<vmm::Machine>> {
@@ -75,13 +90,43 @@ void Attempt::start_destination(
         return machine;
     };
     transport::spawn(
-        io.get_executor(),
-        migrate::run_destination(
-            std::move(stream), destination, destination_gate, destination_observer),
-        [this](formats::Result<migrate::DestinationOutcome> outcome) {
-            formats::invariant(outcome.has_value(), "a session reports in its outcome");
-            received.emplace(*std::move(outcome));
+        io.get_executor(), take_in(), [this](formats::Result<migrate::DestinationOutcome> outcome) {
+            if (outcome) { // else the reception was closed
+                conclude(*std::move(outcome));
+            }
         });
+}
+
+void Attempt::conclude(migrate::DestinationOutcome outcome) {
+    if (!received) {
+        received.emplace(std::move(outcome));
+    }
+}
+
+transport::Task<migrate::DestinationOutcome> Attempt::take_in() {
+    auto intake = co_await reception_->next_migration();
+    if (!intake) {
+        co_return formats::fail(std::move(intake).error());
+    }
+    has_begun_ = true;
+    co_return co_await migrate::run_destination(
+        *std::move(intake), destination, destination_gate, destination_observer);
+}
+
+transport::Task<std::unique_ptr<transport::ByteStream>>
+Attempt::connect_in_memory(migrate::ChannelRole role) {
+    const bool is_control = role == migrate::ChannelRole::control;
+    auto pair = transport::make_memory_pair(io.get_executor(), to_destination, to_source);
+    reception_->greet(std::make_unique<ScriptedStream>(
+        std::move(pair.second), is_control ? destination_script : destination_bulk_script));
+    co_return std::make_unique<ScriptedStream>(
+        std::move(pair.first), is_control ? source_script : source_bulk_script);
+}
+
+migrate::Connector Attempt::connector() {
+    return [this](migrate::ChannelRole role, std::uint32_t) {
+        return connect_in_memory(role);
+    };
 }
 
 void Attempt::run_until_done() {
@@ -93,12 +138,8 @@ void Attempt::run_until_done() {
 }
 
 void Attempt::run(TestMachine& machine, RunWitness& witness) {
-    auto pair = transport::make_memory_pair(io.get_executor(), to_destination, to_source);
-    auto ours = std::make_shared<std::unique_ptr<transport::ByteStream>>(
-        std::make_unique<ScriptedStream>(std::move(pair.first), source_script));
-    start_source(machine, [ours] { return hand_out(ours); });
-    start_destination(
-        std::make_unique<ScriptedStream>(std::move(pair.second), destination_script), witness);
+    start_destination(witness);
+    start_source(machine, connector());
     run_until_done();
 }
 

@@ -31,15 +31,22 @@ public:
 
 /// One migration within this process and thread, and what may go wrong in it.
 struct Attempt {
+    /// Both sides work on one thread, over two bulk channels.
     explicit Attempt(boost::asio::io_context& with_io);
+    Attempt(const Attempt&) = delete;
+    Attempt& operator=(const Attempt&) = delete;
+    ~Attempt();
 
     boost::asio::io_context& io;
     migrate::SourceOptions source;
     migrate::DestinationOptions destination;
     TestMachineOptions destination_machine;
-    /// Steps of each side's stream; with what goes wrong at one of them.
+    /// Steps of each side's control channel, and of its bulk channels together; with what goes
+    /// wrong at one of them.
     std::shared_ptr<Script> source_script = std::make_shared<Script>();
     std::shared_ptr<Script> destination_script = std::make_shared<Script>();
+    std::shared_ptr<Script> source_bulk_script = std::make_shared<Script>();
+    std::shared_ptr<Script> destination_bulk_script = std::make_shared<Script>();
     transport::MemoryPipeOptions to_destination;
     transport::MemoryPipeOptions to_source;
     migrate::CancelGate source_gate;
@@ -52,19 +59,31 @@ struct Attempt {
     migrate::MachineFactory make_machine;
 
     std::optional<migrate::SourceOutcome> sent;
+    /// Of a source that the reception refused: abandoned, with that error.
     std::optional<migrate::DestinationOutcome> received;
+    std::vector<formats::Error> refusals;
 
     /// Both sides to their ends.
     void run(TestMachine& machine, RunWitness& witness);
-    /// Only one side, against a stream of the test's own.
+    /// Only one side. What connects to the destination is to be brought to its reception.
     void start_source(TestMachine& machine, migrate::Connector connect);
-    void start_destination(std::unique_ptr<transport::ByteStream> stream, RunWitness& witness);
+    void start_destination(RunWitness& witness);
+    [[nodiscard]] migrate::Reception& reception() { return *reception_; }
+    /// Streams in memory, with the scripts above, to the reception.
+    [[nodiscard]] migrate::Connector connector();
     void run_until_done();
     [[nodiscard]] TestMachine& arrived() { return static_cast<TestMachine&>(*received->machine); }
 
 private:
+    transport::Task<migrate::DestinationOutcome> take_in();
+    transport::Task<std::unique_ptr<transport::ByteStream>>
+    connect_in_memory(migrate::ChannelRole role);
+    void conclude(migrate::DestinationOutcome outcome);
+
+    std::optional<migrate::Reception> reception_;
     bool wants_source_ = false;
     bool wants_destination_ = false;
+    bool has_begun_ = false; ///< the destination's session
 };
 
 /// A running machine of 512 pages with 200 of them filled.

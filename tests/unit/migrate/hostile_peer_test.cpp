@@ -46,13 +46,21 @@ ByteVector control(std::uint64_t sequence, const Control& message) {
     return frame(FrameType::control, sequence, bytes_of(message.SerializeAsString()));
 }
 
-Control hello(formats::Side side) {
+Control hello(formats::Side side, migrate::ChannelRole role = migrate::ChannelRole::control) {
     Control message;
     message.mutable_hello()->set_migration_id("m-1");
-    message.mutable_hello()->set_role(1);
+    message.mutable_hello()->set_role(static_cast<std::uint32_t>(role));
     message.mutable_hello()->set_epoch(7);
     message.mutable_hello()->set_side(static_cast<std::uint32_t>(side));
     message.mutable_hello()->set_silence_ms(10'000);
+    return message;
+}
+
+/// What a destination says to a plan, with one bulk channel.
+Control plan_answer() {
+    Control message;
+    message.mutable_plan_answer()->set_ticket(std::string(migrate::Ticket::size, 't'));
+    message.mutable_plan_answer()->set_bulk_channels(1);
     return message;
 }
 
@@ -96,16 +104,18 @@ recite(transport::ByteStream& stream, ByteVector script, Ending ending, ByteVect
 }
 
 Task<std::unique_ptr<transport::ByteStream>>
-hand_out(std::shared_ptr<std::unique_ptr<transport::ByteStream>> stream) {
-    co_return std::move(*stream);
+hand_out(std::unique_ptr<transport::ByteStream>& stream) {
+    co_return std::move(stream);
 }
 
 struct Meeting {
     boost::asio::io_context io;
     RunWitness witness;
-    Attempt attempt{io};
     transport::MemoryPair pair = transport::make_memory_pair(io.get_executor());
-    ByteVector heard;
+    transport::MemoryPair bulk = transport::make_memory_pair(io.get_executor());
+    std::unique_ptr<transport::ByteStream> near, near_bulk; ///< the source's ends
+    ByteVector heard, heard_in_bulk;
+    Attempt attempt{io}; ///< last: it goes first, and lets what waits for the rest end
 
     void peer_says(ByteVector script, Ending ending) {
         transport::spawn(
@@ -116,7 +126,8 @@ struct Meeting {
     /// What a destination makes of it.
     formats::Error destination_meets(ByteVector script, Ending ending = Ending::waits) {
         peer_says(std::move(script), ending);
-        attempt.start_destination(std::move(pair.first), witness);
+        attempt.start_destination(witness);
+        attempt.reception().greet(std::move(pair.first));
         attempt.run_until_done();
         CHECK(attempt.received->state == DestinationState::abandoned);
         CHECK(witness.running() == 0);
@@ -127,8 +138,22 @@ struct Meeting {
     formats::Error source_meets(ByteVector script, Ending ending = Ending::waits) {
         peer_says(std::move(script), ending);
         const auto machine = running_machine(witness);
-        auto ours = std::make_shared<std::unique_ptr<transport::ByteStream>>(std::move(pair.first));
-        attempt.start_source(*machine, [ours] { return hand_out(ours); });
+        // Its one bulk channel goes to somebody who listens to all and says nothing.
+        transport::spawn(
+            io.get_executor(),
+            recite(
+                *bulk.second,
+                preamble() +
+                    control(0, hello(formats::Side::destination, migrate::ChannelRole::bulk)),
+                Ending::waits,
+                heard_in_bulk),
+            [](const formats::Status&) {});
+        near = std::move(pair.first);
+        near_bulk = std::move(bulk.first);
+        attempt.source.policy.streams = 1;
+        attempt.start_source(*machine, [this](migrate::ChannelRole role, std::uint32_t) {
+            return hand_out(role == migrate::ChannelRole::control ? near : near_bulk);
+        });
         attempt.run_until_done();
         CHECK(attempt.sent->state == SourceState::reclaimed);
         CHECK(machine->running_state() == vmm::RunningState::running);
@@ -236,24 +261,50 @@ TEST_SUITE("migrate.hostile_peer") {
         CHECK(error.text().find("sent commit while pages were due") != std::string::npos);
     }
 
-    TEST_CASE("state before the last page, and pages that are no RAM") {
+    TEST_CASE("S06: state before there is a plan, and pages on the control channel") {
         Meeting early;
         const auto error = early.destination_meets(
-            preamble() + control(0, hello(formats::Side::source)) + control(1, plan()) +
-            frame(FrameType::machine_state, 2, bytes_of("state")));
-        CHECK(error.text().find("before the last of its pages") != std::string::npos);
+            preamble() + control(0, hello(formats::Side::source)) +
+            frame(FrameType::machine_state, 1, bytes_of("state")));
+        CHECK(error.code() == ErrorCode::protocol);
+        CHECK(error.text().find("when it was not due") != std::string::npos);
 
-        formats::PageBatchBuilder builder{0};
-        const auto beyond =
-            *formats::PageRange::make(formats::Gfn{1U << 20U}, formats::PageCount{1});
-        REQUIRE(builder.add_zero(beyond).value() == 1);
-        const auto head = builder.head();
-        Meeting outside;
-        const auto refused = outside.destination_meets(
+        Meeting lost;
+        const auto refused = lost.destination_meets(
             preamble() + control(0, hello(formats::Side::source)) + control(1, plan()) +
-            frame(FrameType::page_batch, 2, ByteVector{head.begin(), head.end()}));
+            frame(FrameType::page_batch, 2, bytes_of("pages")));
         CHECK(refused.code() == ErrorCode::protocol);
-        CHECK(refused.text().find("not RAM of this VM") != std::string::npos);
+        CHECK(refused.text().find("on the control channel") != std::string::npos);
+    }
+
+    TEST_CASE("a plan answer without a ticket, or with more channels than were wished for") {
+        for (const bool has_ticket : {false, true}) {
+            Control answer = plan_answer();
+            if (has_ticket) {
+                answer.mutable_plan_answer()->set_bulk_channels(2);
+            } else {
+                answer.mutable_plan_answer()->clear_ticket();
+            }
+            Meeting test;
+            const auto error = test.source_meets(
+                preamble() + control(0, hello(formats::Side::destination)) + control(1, answer));
+            CHECK(error.code() == ErrorCode::protocol);
+            CHECK(error.text().find("answered the plan") != std::string::npos);
+        }
+    }
+
+    TEST_CASE("a destination that claims more than was sent") {
+        Control placed;
+        placed.mutable_placed()->set_bytes(std::uint64_t{1} << 40U);
+        Control beyond = placed;
+        beyond.mutable_placed()->set_index(1);
+        for (const Control& claim : {placed, beyond}) {
+            Meeting test;
+            const auto error = test.source_meets(
+                preamble() + control(0, hello(formats::Side::destination)) +
+                control(1, plan_answer()) + control(2, claim));
+            CHECK(error.code() == ErrorCode::protocol);
+        }
     }
 
     TEST_CASE("two sources, or two destinations, do not migrate to each other") {
@@ -289,8 +340,7 @@ TEST_SUITE("migrate.hostile_peer") {
     }
 
     TEST_CASE("a destination that says everything at once, accept included, gets nothing") {
-        Control answer;
-        answer.mutable_plan_answer();
+        const Control answer = plan_answer();
         Control stored;
         stored.mutable_round_stored()->set_round(0);
         Control loaded;
@@ -307,8 +357,7 @@ TEST_SUITE("migrate.hostile_peer") {
 
     TEST_CASE("an accept that comes with the peer's end behind it commits nothing") {
         // A source that was held up finds both at once; there is no doubt yet, and none is made.
-        Control answer;
-        answer.mutable_plan_answer();
+        const Control answer = plan_answer();
         Control stored;
         stored.mutable_round_stored()->set_round(0);
         Control loaded;

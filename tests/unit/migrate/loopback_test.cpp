@@ -44,7 +44,7 @@ TEST_SUITE("migrate.loopback") {
         CHECK(received.state == DestinationState::done);
         CHECK(received.custody == Custody::destination);
         CHECK(received.epoch == migrate::Epoch{8});
-        CHECK(received.arrival->vm_name == "vm");
+        CHECK(received.arrival.vm_name == "vm");
         CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
         CHECK(test.attempt.arrived().check() == "");
         CHECK(machine->writes() > 200); // the guest wrote while it was moved
@@ -449,7 +449,7 @@ TEST_SUITE("migrate.loopback") {
     TEST_CASE("a connection that cannot be made leaves everything as it is") {
         Loopback test;
         const auto machine = running_machine(test.witness);
-        test.attempt.start_source(*machine, [] { return no_connection(); });
+        test.attempt.start_source(*machine, [](auto, auto) { return no_connection(); });
         test.attempt.run_until_done();
         CHECK(test.attempt.sent->state == SourceState::reclaimed);
         CHECK(test.attempt.sent->error->code() == ErrorCode::unreachable);

@@ -48,42 +48,43 @@ private:
     std::filesystem::path path_;
 };
 
-Task<void> accept_one(transport::Listener& listener, Attempt& attempt, RunWitness& witness) {
-    auto accepted = co_await listener.accept();
-    if (!accepted) {
-        co_return formats::fail(std::move(accepted).error());
-    }
-    if (!accepted->stream) {
-        co_return formats::fail(std::move(accepted->stream).error());
-    }
-    attempt.start_destination(*std::move(accepted->stream), witness);
-    co_return formats::Status{};
-}
-
 /// One migration over TLS on loopback.
 void migrate_over_tls(Attempt& attempt, TestMachine& machine, RunWitness& witness) {
     const TestPki pki;
     auto listener = transport::Listener::open(
         attempt.io.get_executor(), transport::Endpoint{"127.0.0.1", 0}, pki.server());
     REQUIRE(listener);
-    formats::Status accepted;
+    attempt.source.threads = attempt.destination.threads = migrate::ChannelThreads::own;
+    attempt.start_destination(witness);
+    formats::Status served;
     transport::spawn(
         attempt.io.get_executor(),
-        accept_one(*listener, attempt, witness),
-        [&](formats::Status status) { accepted = std::move(status); });
+        attempt.reception().serve(*listener),
+        [&](formats::Status status) { served = std::move(status); });
     attempt.start_source(
-        machine, [&, to = listener->local()] { return transport::connect(to, pki.client()); });
+        machine, [to = listener->local(), client = pki.client()](migrate::ChannelRole, auto) {
+            return transport::connect(to, client);
+        });
     attempt.run_until_done();
-    CHECK_MESSAGE(accepted, (accepted ? "" : accepted.error().text()));
     listener->close();
     attempt.io.restart();
     attempt.io.poll();
+    CHECK_MESSAGE(served, (served ? "" : served.error().text()));
 }
 
 } // namespace
 
 TEST_SUITE("migrate.tls_loopback") {
-    TEST_CASE("a guest with 64 MiB of pages and a writer thread arrives complete") {
+    TEST_CASE(
+        "C12: a guest with 64 MiB of pages and a writer arrives complete over 1, 2, 8 streams") {
+        std::uint32_t streams = 1;
+        SUBCASE("one") {}
+        SUBCASE("two") {
+            streams = 2;
+        }
+        SUBCASE("eight") {
+            streams = 8;
+        }
         boost::asio::io_context io;
         RunWitness witness;
         Attempt attempt{io};
@@ -92,6 +93,7 @@ TEST_SUITE("migrate.tls_loopback") {
         options.has_writer_thread = true;
         options.hot_pages = 500;
         attempt.source.policy.downtime = 2s;
+        attempt.source.policy.streams = streams;
         const auto machine = running_machine(witness, options, 16'384);
         migrate_over_tls(attempt, *machine, witness);
         REQUIRE(attempt.sent);
@@ -101,6 +103,8 @@ TEST_SUITE("migrate.tls_loopback") {
         CHECK(attempt.received->state == DestinationState::done);
         CHECK(rule_broken(attempt, *machine, witness) == "");
         CHECK(attempt.sent->report.notes.empty());
+        CHECK(attempt.sent->report.streams == streams);
+        CHECK(attempt.received->report.streams == streams);
     }
 
     TEST_CASE("a refusal reaches the source in its own words") {

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// The phases of a destination in order: what it does while all is well.
+#include "migrate/detail/destination_flow.hpp"
+#include "migrate/detail/phase_order.hpp"
+#include "migrate/host_memory.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+namespace wherry::migrate::detail {
+
+using formats::ErrorCode;
+using formats::Status;
+
+namespace {
+
+/// Between two pages, while the source is there. Longer than any round trip through its machine.
+constexpr Duration patience = std::chrono::minutes{2};
+/// Often enough for a line that people watch.
+constexpr Duration count_every = std::chrono::milliseconds{100};
+
+} // namespace
+
+Task<void> DestinationSession::phases() {
+    using Phase = Task<void> (DestinationSession::*)();
+    constexpr std::array<Phase, 7> phases{
+        &DestinationSession::listen,
+        &DestinationSession::plan,
+        &DestinationSession::gather,
+        &DestinationSession::fill,
+        &DestinationSession::load,
+        &DestinationSession::accept,
+        &DestinationSession::start};
+    co_return co_await detail::in_order(*this, phases);
+}
+
+/// The channel is open: the reception has seen to that.
+Task<void> DestinationSession::listen() {
+    auto checked = options_.policy.check();
+    if (!checked) {
+        co_return checked;
+    }
+    // Nobody may be waiting for the source's word when it says that it has failed.
+    helpers_.start(inbox_.listen(), [this](const Status& ended) {
+        if (!ended && state_.state() <= DestinationState::filling) {
+            interrupt(ended.error());
+        }
+    });
+    helpers_.start(channel_->keep_alive());
+    co_return Status{};
+}
+
+Task<void> DestinationSession::plan() {
+    enter(DestinationState::plan);
+    auto message = co_await expect(Control::kPlan, options_.policy.plan_deadline);
+    if (!message) {
+        co_return formats::fail(std::move(message).error());
+    }
+    auto step = co_await check_plan(message->plan());
+    if (!step) {
+        co_return step;
+    }
+    step = co_await make_machine();
+    if (!step) {
+        co_return step;
+    }
+    step = inbox_.only_pages_are_due();
+    if (!step) {
+        co_return step;
+    }
+    co_return co_await answer_plan();
+}
+
+Task<void> DestinationSession::answer_plan() {
+    auto found = findings(plan_, offer_);
+    Control answer;
+    auto& good = *answer.mutable_plan_answer();
+    good.set_backend(options_.host.name);
+    good.set_available_memory_bytes(offer_.available_memory.value());
+    good.set_ticket(intake_->ticket().to_wire());
+    good.set_bulk_channels(streams_);
+    for (const std::string& finding : found) {
+        good.add_findings(finding);
+    }
+    progress_.planned(std::move(found));
+    co_return co_await channel_->send(answer);
+}
+
+/// Everything that speaks against the VM is said at once, before anything is made for it.
+Task<void> DestinationSession::check_plan(const formats::proto::Plan& message) {
+    auto plan = from_proto(message);
+    if (!plan) {
+        co_return formats::fail(std::move(plan).error());
+    }
+    plan_ = *std::move(plan);
+    streams_ = std::clamp<std::uint32_t>(message.bulk_channels(), 1, channels_limit);
+    arrival_.vm_name = plan_.vm_name;
+    arrival_.source_backend = plan_.backend;
+    arrival_.config = plan_.config;
+    progress_.set_memory(plan_.config.memory);
+    const auto measure =
+        options_.available_memory
+            ? options_.available_memory
+            : std::function<formats::Result<formats::Bytes>()>{host_memory_headroom};
+    auto available = co_await on_worker(measure);
+    if (!available) {
+        co_return formats::fail(std::move(available).error());
+    }
+    offer_ = HostOffer{options_.host, *available};
+    co_return accept_plan(plan_, offer_);
+}
+
+Task<void> DestinationSession::make_machine() {
+    auto make = [this] {
+        return options_.make_machine(arrival_);
+    };
+    auto machine = co_await on_worker(make);
+    if (!machine) {
+        co_return formats::fail(std::move(machine).error().during("making the VM"));
+    }
+    machine_ = *std::move(machine);
+    auto checked = check_layout(plan_, machine_->memory());
+    if (!checked) {
+        co_return checked;
+    }
+    pages_.emplace(machine_->memory(), streams_, executor_, options_.threads);
+    co_return Status{};
+}
+
+/// As many bulk channels as were agreed on.
+Task<void> DestinationSession::gather() {
+    for (std::uint32_t i = 0; i < streams_; ++i) {
+        auto opened = co_await next_channel(ChannelRole::bulk, options_.policy.plan_deadline);
+        if (!opened) {
+            co_return formats::fail(std::move(opened).error());
+        }
+        auto added = pages_->add(*std::move(opened));
+        if (!added) {
+            co_return added;
+        }
+    }
+    progress_.set_streams(streams_);
+    co_return Status{};
+}
+
+/// What the channels' threads count, as progress.
+Task<void> DestinationSession::watch_pages() {
+    while (true) {
+        auto waited = co_await transport::pause_for(count_every);
+        if (!waited) {
+            co_return waited;
+        }
+        count_pages();
+    }
+}
+
+void DestinationSession::count_pages() {
+    const auto now = pages_->counters().sums();
+    if (now != counted_) {
+        progress_.add_pages(
+            now.raw - counted_.raw, now.zero - counted_.zero, now.wire - counted_.wire);
+        counted_ = now;
+    }
+}
+
+/// The state may overtake the last pages, which come on other channels.
+Task<void> DestinationSession::fill() {
+    enter(DestinationState::filling);
+    progress_.begin_round(0, formats::Bytes{0});
+    pages_->start([this](const formats::Error& error) {
+        if (state_.state() <= DestinationState::filling) {
+            interrupt(error);
+        }
+    });
+    helpers_.start(pages_->tell_placed(*channel_));
+    helpers_.start(watch_pages());
+    while (true) {
+        auto end = co_await pages_->round_end(patience);
+        if (!end) {
+            co_return formats::fail(std::move(end).error());
+        }
+        count_pages();
+        progress_.end_round();
+        if (end->is_last) {
+            break;
+        }
+        progress_.begin_round(end->round + 1, formats::Bytes{0});
+        pages_->open_next_round();
+        Control answer;
+        answer.mutable_round_stored()->set_round(end->round);
+        auto told = co_await channel_->send(answer);
+        if (!told) {
+            co_return told;
+        }
+    }
+    auto state = co_await inbox_.expect_state(options_.policy.handover_deadline);
+    if (!state) {
+        co_return formats::fail(std::move(state).error());
+    }
+    state_bytes_ = *std::move(state);
+    co_return Status{};
+}
+
+Task<void> DestinationSession::restore(const vmm::MachineState& state) {
+    auto work = [this, &state] {
+        return machine_->restore(state);
+    };
+    co_return co_await on_worker(work);
+}
+
+Task<void> DestinationSession::load() {
+    auto state = vmm::decode_machine_state(state_bytes_);
+    if (!state) {
+        co_return formats::fail(std::move(state).error());
+    }
+    const auto begun = progress_.now();
+    auto restored = co_await restore(*state);
+    if (!restored) {
+        co_return formats::fail(std::move(restored).error().during("restoring the VM's state"));
+    }
+    const auto took = progress_.now() - begun;
+    progress_.blackout().load = took;
+    enter(DestinationState::loaded);
+    Control answer;
+    answer.mutable_loaded()->set_restore_us(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
+    co_return co_await channel_->send(answer);
+}
+
+/// From the moment the acceptance is on its way this side cannot know whether the VM is its own,
+/// until the source says so. Only the source's own word that it took the VM back ends that.
+Task<void> DestinationSession::accept() {
+    const Duration limit = options_.policy.handover_deadline;
+    auto offer = co_await expect(Control::kOffer, limit);
+    if (!offer) {
+        co_return formats::fail(std::move(offer).error());
+    }
+    auto step = handover_.on_offer(Epoch{offer->offer().epoch()});
+    if (!step) {
+        co_return step;
+    }
+    // A source that has given up since would never hear the acceptance.
+    step = inbox_.status();
+    if (!step) {
+        co_return step;
+    }
+    if (!gate_.close()) {
+        co_return formats::fail(ErrorCode::cancelled, "the migration was cancelled");
+    }
+    enter(DestinationState::accepted);
+    Control answer;
+    answer.mutable_accept()->set_epoch(static_cast<std::uint64_t>(handover_.accept()));
+    step = co_await channel_->send(answer);
+    if (!step) {
+        co_return step;
+    }
+    auto commit = co_await expect(Control::kCommit, limit);
+    if (!commit) {
+        source_took_it_back_ = channel_->peer_has_failed();
+        co_return formats::fail(std::move(commit).error());
+    }
+    co_return handover_.on_commit(Epoch{commit->commit().epoch()});
+}
+
+/// The VM is ours. That its source is told may fail without a consequence on this side.
+Task<void> DestinationSession::start() {
+    formats::invariant(handover_.may_run(), "the destination runs with the commit in hand only");
+    enter(DestinationState::running);
+    if (!plan_.stays_paused) {
+        auto resume = [this] {
+            return machine_->resume();
+        };
+        auto resumed = co_await on_worker(resume);
+        if (!resumed) {
+            co_return formats::fail(std::move(resumed).error().during("starting the VM"));
+        }
+    }
+    enter(DestinationState::done);
+    Control answer;
+    answer.mutable_running()->set_epoch(static_cast<std::uint64_t>(handover_.epoch()));
+    auto told = co_await channel_->send(answer);
+    if (!told) {
+        progress_.note(
+            "the VM runs here, and the source could not be told (it is in doubt): " +
+            told.error().text());
+    }
+    co_return Status{};
+}
+
+} // namespace wherry::migrate::detail

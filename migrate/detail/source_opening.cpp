@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// A source's first phases: the control channel, the plan, the bulk channels.
+#include "formats/error_message.hpp"
+#include "migrate/detail/source_flow.hpp"
+#include "migrate/plan.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace wherry::migrate::detail {
+
+using formats::ErrorCode;
+using formats::Status;
+
+namespace {
+
+constexpr int findings_limit = 16;
+/// Often enough for a line that people watch.
+constexpr Duration count_every = std::chrono::milliseconds{100};
+
+} // namespace
+
+Task<void> SourceSession::connect() {
+    enter(SourceState::connect);
+    auto checked = options_.policy.check();
+    if (!checked) {
+        co_return checked;
+    }
+    auto channel = co_await open_channel(ChannelRole::control, 0);
+    if (!channel) {
+        co_return formats::fail(std::move(channel).error());
+    }
+    channel_ = *std::move(channel);
+    inbox_.emplace(*channel_, formats::Side::source, executor_);
+    inbox_->on_placed([this](const formats::proto::Placed& said) {
+        Status known = formats::fail(ErrorCode::protocol, "the destination speaks of no page yet");
+        if (pages_) {
+            known = pages_->placed(said);
+        }
+        if (!known) {
+            interrupt(known.error());
+        }
+    });
+    // Nobody may be waiting for the destination's word when it says that it has failed.
+    helpers_.start(inbox_->listen(), [this](const Status& ended) {
+        if (!ended && state_.state() < SourceState::offer) {
+            interrupt(ended.error());
+        }
+    });
+    helpers_.start(channel_->keep_alive());
+    co_return Status{};
+}
+
+Task<std::unique_ptr<SessionChannel>>
+SourceSession::open_channel(ChannelRole role, std::uint32_t index) {
+    auto stream = co_await connector_(role, index);
+    if (!stream) {
+        co_return formats::fail(std::move(stream).error());
+    }
+    auto channel = std::make_unique<SessionChannel>(
+        *std::move(stream), formats::Side::source, options_.policy.silence);
+    ChannelName name;
+    name.migration_id = options_.migration_id;
+    name.epoch = options_.epoch;
+    name.role = role;
+    name.index = index;
+    name.ticket = ticket_;
+    auto opened = co_await channel->open_as_source(name);
+    if (!opened) {
+        channel->close();
+        co_return formats::fail(std::move(opened).error());
+    }
+    co_return std::move(channel);
+}
+
+Task<void> SourceSession::plan() {
+    enter(SourceState::plan);
+    auto look = [this] {
+        return machine_.memory().populated();
+    };
+    auto populated = co_await on_worker(look);
+    if (!populated) {
+        co_return formats::fail(std::move(populated).error());
+    }
+    Plan plan = plan_for(machine_);
+    plan.vm_name = options_.vm_name;
+    plan.downtime_goal = options_.policy.downtime;
+    for (const formats::PageRange range : *populated) {
+        plan.populated += formats::bytes_of(range.count());
+    }
+    Control message;
+    to_proto(plan, *message.mutable_plan());
+    message.mutable_plan()->set_bulk_channels(options_.policy.bulk_channels());
+    auto sent = co_await channel_->send(message);
+    if (!sent) {
+        co_return sent;
+    }
+    auto answer = co_await expect(Control::kPlanAnswer, options_.policy.plan_deadline);
+    if (!answer) {
+        co_return formats::fail(std::move(answer).error());
+    }
+    co_return co_await take_answer(answer->plan_answer());
+}
+
+Task<void> SourceSession::take_answer(const formats::proto::PlanAnswer& answer) {
+    auto ticket = Ticket::from_wire(answer.ticket());
+    if (!ticket) {
+        co_return formats::fail(std::move(ticket).error());
+    }
+    if (!*ticket || answer.bulk_channels() < 1 ||
+        answer.bulk_channels() > options_.policy.bulk_channels()) {
+        co_return formats::fail(
+            ErrorCode::protocol,
+            fmt::format(
+                "{} answered the plan without a ticket, or with {} bulk channels where 1 to {} "
+                "were wished for",
+                channel_->peer(),
+                answer.bulk_channels(),
+                options_.policy.bulk_channels()));
+    }
+    ticket_ = **ticket;
+    streams_ = answer.bulk_channels();
+    const auto& said = answer.findings();
+    std::vector<std::string> findings;
+    for (int i = 0; i < std::min(said.size(), findings_limit); ++i) {
+        findings.push_back(formats::sanitised(said[i]));
+    }
+    progress_.planned(std::move(findings));
+    co_return Status{};
+}
+
+Task<void> SourceSession::open_bulk() {
+    pages_.emplace(machine_.memory(), limit_, executor_, options_.threads);
+    auto open = [this](ChannelRole role, std::uint32_t index) {
+        return open_channel(role, index);
+    };
+    auto on_failure = [this](const formats::Error& error) {
+        if (needs_pages_) {
+            interrupt(error);
+        }
+    };
+    auto opened = co_await pages_->open(streams_, open, on_failure);
+    if (!opened) {
+        co_return opened;
+    }
+    progress_.set_streams(streams_);
+    helpers_.start(watch_pages());
+    co_return opened;
+}
+
+/// What the channels' threads count, as progress.
+Task<void> SourceSession::watch_pages() {
+    while (true) {
+        auto waited = co_await transport::pause_for(count_every);
+        if (!waited) {
+            co_return waited;
+        }
+        count_pages();
+    }
+}
+
+void SourceSession::count_pages() {
+    const auto now = pages_->counters().sums();
+    if (now != counted_) {
+        progress_.add_pages(
+            now.raw - counted_.raw, now.zero - counted_.zero, now.wire - counted_.wire);
+        counted_ = now;
+    }
+}
+
+} // namespace wherry::migrate::detail

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "migrate/page_supply.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace wherry::migrate {
+
+namespace {
+
+using formats::PageCount;
+
+/// Smaller portions than this cost more than they balance.
+constexpr PageCount smallest_portion{16};
+
+} // namespace
+
+PageSupply::PageSupply(const vmm::GuestMemory& memory) : told_raw_{memory} {}
+
+void PageSupply::begin_round(const dirtylog::DirtySet& pages, std::uint32_t senders) {
+    const std::scoped_lock held{mutex_};
+    pages_ = &pages;
+    cursor_ = formats::Gfn{0};
+    left_ = pages.count();
+    senders_ = senders;
+}
+
+std::vector<PagePiece> PageSupply::take(PageCount most) {
+    const std::scoped_lock held{mutex_};
+    std::vector<PagePiece> pieces;
+    const PageCount fair{left_.value() / (2 * senders_)};
+    PageCount budget = std::min(most, std::max(fair, smallest_portion));
+    while (budget.value() > 0) {
+        const auto run = pages_->next_run(cursor_, std::min(budget, pages_per_piece));
+        if (!run) {
+            break;
+        }
+        pieces.push_back({*run, told_raw_of(*run)});
+        cursor_ = run->end();
+        budget -= run->count();
+        left_ -= run->count();
+    }
+    return pieces;
+}
+
+std::uint64_t PageSupply::told_raw_of(formats::PageRange pages) const {
+    std::uint64_t bits = 0;
+    auto told = told_raw_.next_run(pages.first(), pages.count());
+    while (told && told->first() < pages.end()) {
+        const auto end = std::min(told->end(), pages.end());
+        for (auto page = told->first(); page < end; page = page + PageCount{1}) {
+            bits |= std::uint64_t{1} << (page - pages.first()).value();
+        }
+        told = told_raw_.next_run(end, pages.count());
+    }
+    return bits;
+}
+
+void PageSupply::settle(std::span<const PagePiece> pieces) {
+    const std::scoped_lock held{mutex_};
+    for (const PagePiece& piece : pieces) {
+        told_raw_.unmark(piece.pages);
+        std::uint64_t bits = piece.told_raw;
+        while (bits != 0) {
+            const auto first = static_cast<std::uint64_t>(std::countr_zero(bits));
+            const auto length = static_cast<std::uint64_t>(std::countr_one(bits >> first));
+            told_raw_.mark(piece.pages.part(PageCount{first}, PageCount{first + length}));
+            bits = length + first >= 64 ? 0 : bits >> (first + length) << (first + length);
+        }
+    }
+}
+
+} // namespace wherry::migrate
