@@ -29,6 +29,7 @@ public:
     formats::Result<api::Vm> kill();
     formats::Result<api::Vm> resolve(const api::ResolveRequest& request);
     formats::Result<api::Job> migrate(const api::MigrateRequest& request);
+    formats::Result<api::Job> estimate(const api::EstimateRequest& request);
     formats::Result<api::Job> job(std::string_view id);
     formats::Result<api::Job> cancel(std::string_view id);
     formats::Result<api::Job> tune(std::string_view id, const api::TuneRequest& request);

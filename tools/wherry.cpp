@@ -22,6 +22,7 @@ int run(int argc, char** argv) {
     Action action;
     add_run_and_receive(app, action);
     add_migrate(app, action);
+    add_estimate(app, action);
     add_inspection(app, action);
     add_control(app, action);
     add_set(app, action);

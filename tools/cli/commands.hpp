@@ -17,6 +17,7 @@ using Action = std::function<ExitCode()>;
 /// Each adds verbs to `app`; the one chosen puts its work into `action`, which outlives parsing.
 void add_run_and_receive(CLI::App& app, Action& action);
 void add_migrate(CLI::App& app, Action& action);
+void add_estimate(CLI::App& app, Action& action);
 void add_inspection(CLI::App& app, Action& action); ///< ps, status
 void add_control(CLI::App& app, Action& action);    ///< pause, resume, cancel, kill, resolve
 void add_set(CLI::App& app, Action& action);

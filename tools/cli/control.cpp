@@ -96,7 +96,9 @@ void add_control(CLI::App& app, Action& action) {
 
     auto* cancel_command = app.add_subcommand(
         "cancel",
-        "Give a running migration up; the VM goes on where it is. Possible until the hand-over.\n"
+        "Give a running migration (or estimate) up; the VM goes on where it is. Possible until "
+        "the\n"
+        "hand-over.\n"
         "Example: wherry cancel a");
     cancel_command->add_option("name", *name, "The VM whose migration to cancel")->required();
     cancel_command->callback([&action, name] {

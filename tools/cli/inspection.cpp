@@ -65,6 +65,10 @@ ExitCode ps(bool json) {
     return ExitCode::done;
 }
 
+std::string describe_result(const api::Job& job) {
+    return job.kind() == "estimate" ? describe_estimate(job.estimate()) : describe_report(job);
+}
+
 void print_vm(const api::Vm& vm) {
     fmt::print("{}: {}\n", vm.name(), vm.state());
     if (!vm.explanation().empty()) {
@@ -85,19 +89,23 @@ void print_vm(const api::Vm& vm) {
     if (job.id().empty()) {
         return;
     }
-    fmt::print(
-        "  job {}: {} {} {}, {} the commit point\n",
-        job.id(),
-        job.kind(),
-        job.kind() == "migrate" ? "to" : "from",
-        job.peer(),
-        job.commit_point());
+    if (job.kind() == "estimate") {
+        fmt::print("  job {}: estimate of a migration\n", job.id());
+    } else {
+        fmt::print(
+            "  job {}: {} {} {}, {} the commit point\n",
+            job.id(),
+            job.kind(),
+            job.kind() == "migrate" ? "to" : "from",
+            job.peer(),
+            job.commit_point());
+    }
     fmt::print(
         "  {}: {}\n",
         job.state(),
         job.state() == "running" ? progress_line(job) : job.failure().text());
     if (job.state() == "done") {
-        fmt::print("{}", describe_report(job));
+        fmt::print("{}", describe_result(job));
     }
 }
 
@@ -122,7 +130,7 @@ ExitCode watch(ApiClient& client, const api::Vm& vm, bool json) {
         return fail_with(last.error());
     }
     if (!json) {
-        fmt::print("{}\n{}", last->state(), last->state() == "done" ? describe_report(*last) : "");
+        fmt::print("{}\n{}", last->state(), last->state() == "done" ? describe_result(*last) : "");
     }
     return exit_code_for(*last);
 }

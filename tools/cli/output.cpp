@@ -5,6 +5,7 @@
 #include "tools/quantities.hpp"
 
 #include <cstdio>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -52,6 +53,12 @@ ExitCode fail_with(const formats::Error& error) {
 
 std::string progress_line(const api::Job& job) {
     const auto& now = job.progress();
+    if (job.kind() == "estimate") {
+        return fmt::format(
+            "watched for {}, {} to go",
+            format_duration(from_ms(now.elapsed_ms())),
+            format_duration(from_ms(now.eta_ms())));
+    }
     if (now.phase() != "precopy") {
         return fmt::format("{} · {}", now.phase(), format_duration(from_ms(now.elapsed_ms())));
     }
@@ -71,11 +78,92 @@ std::string progress_line(const api::Job& job) {
         format_duration(from_ms(now.eta_ms())));
 }
 
+namespace {
+
+std::string labelled(std::string_view label, const std::string& value) {
+    return fmt::format("  {:<18}{}\n", label, value);
+}
+
+/// " (predicted 3.2 s after the first pass, 3.3 s before the blackout)", or what there is of it.
+std::string predicted(
+    const api::Report& report, const std::function<std::string(const api::Forecast&)>& value) {
+    if (!report.has_predicted_first()) {
+        return {};
+    }
+    return fmt::format(
+        " (predicted {} after the first pass, {} before the blackout)",
+        value(report.predicted_first()),
+        value(report.predicted_last()));
+}
+
+/// A probable value and one that is rarely exceeded: "3.2 s (p95 4.1 s)".
+std::string spread(const std::string& p50, const std::string& p95) {
+    return p50 == p95 ? p50 : fmt::format("{} (p95 {})", p50, p95);
+}
+
+std::string describe_way(const api::WayOutlook& way) {
+    const auto slowed =
+        way.throttle_percent_p95() == 0
+            ? std::string{}
+            : fmt::format(", the guest slowed by up to {} %", way.throttle_percent_p95());
+    return fmt::format(
+        "total {}, wire {}, blackout {}{}{}",
+        spread(
+            format_duration(from_ms(way.p50().total_ms())),
+            format_duration(from_ms(way.p95().total_ms()))),
+        spread(format_bytes(way.p50().wire_bytes()), format_bytes(way.p95().wire_bytes())),
+        spread(
+            format_duration(from_ms(way.p50().blackout_ms())),
+            format_duration(from_ms(way.p95().blackout_ms()))),
+        slowed,
+        way.arrives_p95()   ? ""
+        : way.arrives_p50() ? "; gets there with luck only"
+                            : "; does not get there");
+}
+
+std::string describe_rate(const api::Estimate& estimate) {
+    auto rate = format_rate(estimate.wire_rate_p50());
+    if (estimate.rate_source() == "limit") {
+        return rate + ", by --bandwidth";
+    }
+    if (estimate.bandwidth() > 0) {
+        rate += fmt::format(" (limited to {})", format_rate(estimate.bandwidth()));
+    }
+    if (estimate.rate_source() == "last-migration") {
+        return rate + ", as measured by the last migration of this VM";
+    }
+    return rate + ", what a core of this host can copy, digest and encrypt: no link was measured, "
+                  "and a slower one takes longer (--bandwidth tells of it)";
+}
+
+} // namespace
+
+std::string describe_estimate(const api::Estimate& estimate) {
+    std::string text;
+    text += labelled(
+        "recommended", estimate.recommended().empty() ? "nothing" : estimate.recommended());
+    text += labelled("why", estimate.why());
+    for (const auto& way : estimate.ways()) {
+        text += labelled(way.way(), describe_way(way));
+    }
+    text += labelled("wire rate", describe_rate(estimate));
+    text += labelled(
+        "memory",
+        fmt::format(
+            "{} to send, {} zero; {} written in {} ({})",
+            format_bytes(estimate.raw_page_bytes()),
+            format_bytes(estimate.zero_page_bytes()),
+            format_bytes(estimate.written_bytes()),
+            format_duration(from_ms(estimate.watched_ms())),
+            estimate.tracker()));
+    return text;
+}
+
 std::string describe_report(const api::Job& job) {
     const auto& report = job.report();
     std::string text;
     const auto line = [&text](std::string_view label, const std::string& value) {
-        text += fmt::format("  {:<18}{}\n", label, value);
+        text += labelled(label, value);
     };
     line("passes", fmt::format("{}", report.rounds()));
     line(
@@ -87,24 +175,31 @@ std::string describe_report(const api::Job& job) {
     line(
         "wire",
         fmt::format(
-            "{} at {} ({} effective) over {} stream{}",
+            "{} at {} ({} effective) over {} stream{}{}",
             format_bytes(report.wire_bytes()),
             format_rate(report.wire_rate()),
             format_rate(report.effective_rate()),
             report.streams(),
-            report.streams() == 1 ? "" : "s"));
-    line("total time", format_duration(from_ms(report.total_ms())));
+            report.streams() == 1 ? "" : "s",
+            predicted(report, [](const auto& said) { return format_bytes(said.wire_bytes()); })));
+    line(
+        "total time",
+        format_duration(from_ms(report.total_ms())) + predicted(report, [](const auto& said) {
+            return format_duration(from_ms(said.total_ms()));
+        }));
     line(
         "blackout",
         fmt::format(
-            "{} (stop {}, last pages {}, state {}, load {}, hand-over {}; predicted {})",
+            "{} (stop {}, last pages {}, state {}, load {}, hand-over {}){}",
             format_duration(from_ms(report.blackout_ms())),
             format_duration(from_ms(report.blackout_stop_ms())),
             format_duration(from_ms(report.blackout_pages_ms())),
             format_duration(from_ms(report.blackout_state_ms())),
             format_duration(from_ms(report.blackout_load_ms())),
             format_duration(from_ms(report.blackout_handover_ms())),
-            format_duration(from_ms(report.predicted_blackout_ms()))));
+            predicted(report, [](const auto& said) {
+                return format_duration(from_ms(said.blackout_ms()));
+            })));
     return text;
 }
 

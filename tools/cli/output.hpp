@@ -25,9 +25,13 @@ void print_error(const formats::Error& error);
 /// Prints the error and returns the code to exit with.
 ExitCode fail_with(const formats::Error& error);
 
-/// "pass 3 · 41.2 GiB of 64.0 GiB · ..." for a job that runs, without a line end.
+/// "pass 3 · 41.2 GiB of 64.0 GiB · ..." for a job that runs, without a line end; of an estimate,
+/// how long the guest has been watched.
 std::string progress_line(const api::Job& job);
-/// Several lines: how the finished job went, blackout broken down.
+/// Several lines: how the finished migration went, blackout broken down, with what was expected of
+/// it beside what became of it.
 std::string describe_report(const api::Job& job);
+/// Several lines: what an estimate has found.
+std::string describe_estimate(const api::Estimate& estimate);
 
 } // namespace wherry::tools

@@ -82,7 +82,70 @@ void describe(const migrate::Report& from, api::Report& into) {
     }
 }
 
+std::string_view name_of(migrate::RateSource source) {
+    switch (source) {
+    case migrate::RateSource::limit:
+        return "limit";
+    case migrate::RateSource::last_migration:
+        return "last-migration";
+    case migrate::RateSource::this_host:
+        return "this-host";
+    }
+    return "this-host";
+}
+
+void describe(const migrate::WayOutlook& from, api::WayOutlook& into) {
+    into.set_way(std::string{name_of(from.way)});
+    into.set_arrives_p50(from.usual.arrives());
+    into.set_arrives_p95(from.unlucky.arrives());
+    describe(from.usual.forecast, *into.mutable_p50());
+    describe(from.unlucky.forecast, *into.mutable_p95());
+    into.set_rounds_p50(from.usual.rounds);
+    into.set_rounds_p95(from.unlucky.rounds);
+    into.set_throttle_percent_p50(from.usual.throttle_percent);
+    into.set_throttle_percent_p95(from.unlucky.throttle_percent);
+}
+
+void describe(const migrate::Estimation& from, api::Estimate& into) {
+    if (from.estimate.recommended) {
+        into.set_recommended(std::string{name_of(*from.estimate.recommended)});
+    }
+    into.set_why(from.estimate.why);
+    for (const auto& way : from.estimate.ways) {
+        describe(way, *into.add_ways());
+    }
+    into.set_downtime_goal_ms(ms(from.policy.downtime));
+    into.set_bandwidth(number(from.policy.bandwidth.value_or(migrate::BytesPerSecond{0})));
+    into.set_wire_rate_p50(number(from.link.usual_rate));
+    into.set_wire_rate_p95(number(from.link.low_rate));
+    into.set_rate_source(std::string{name_of(from.rate_source)});
+    into.set_raw_page_bytes(number(formats::bytes_of(from.guest.raw_pages)));
+    into.set_zero_page_bytes(number(formats::bytes_of(from.guest.zero_pages)));
+    into.set_watched_ms(ms(from.watched));
+    into.set_tracker(from.tracker);
+    into.set_written_bytes(number(formats::bytes_of(from.written)));
+    for (const auto& from_point : from.guest.dirtied.points()) {
+        auto* point = into.add_dirty_curve();
+        point->set_interval_ms(ms(from_point.interval));
+        point->set_pages_p50(from_point.usual);
+        point->set_pages_p95(from_point.high);
+        point->set_samples(from_point.samples);
+    }
+}
+
 } // namespace
+
+std::string_view name_of(JobKind kind) noexcept {
+    switch (kind) {
+    case JobKind::migrate:
+        return "migrate";
+    case JobKind::receive:
+        return "receive";
+    case JobKind::estimate:
+        return "estimate";
+    }
+    return "migrate";
+}
 
 std::string_view name_of(JobState state) noexcept {
     switch (state) {
@@ -125,6 +188,12 @@ void Job::finish(
     report_ = std::move(report);
 }
 
+void Job::finish(migrate::Estimation estimation) {
+    const std::lock_guard lock{mutex_};
+    state_ = JobState::done;
+    estimation_ = std::move(estimation);
+}
+
 bool Job::is_running() const {
     const std::lock_guard lock{mutex_};
     return state_ == JobState::running;
@@ -133,9 +202,12 @@ bool Job::is_running() const {
 api::Job Job::describe() const {
     api::Job job;
     job.set_id(id_);
-    job.set_kind(kind_ == JobKind::migrate ? "migrate" : "receive");
+    job.set_kind(std::string{name_of(kind_)});
     job.set_peer(peer_);
-    job.set_commit_point(gate_.is_closed() ? "after" : "before");
+    const bool is_migration = kind_ != JobKind::estimate;
+    if (is_migration) {
+        job.set_commit_point(gate_.is_closed() ? "after" : "before");
+    }
     const std::lock_guard lock{mutex_};
     job.set_state(std::string{name_of(state_)});
     tools::describe(progress_, *job.mutable_progress());
@@ -145,7 +217,10 @@ api::Job Job::describe() const {
     if (error_) {
         *job.mutable_failure() = failure_from(*error_);
     }
-    if (state_ != JobState::running) {
+    if (estimation_) {
+        tools::describe(*estimation_, *job.mutable_estimate());
+    }
+    if (state_ != JobState::running && is_migration) {
         tools::describe(report_, *job.mutable_report());
     }
     return job;

@@ -4,6 +4,7 @@
 #include "formats/error.hpp"
 #include "formats/proto/api.pb.h"
 #include "migrate/cancel_gate.hpp"
+#include "migrate/estimation.hpp"
 #include "migrate/policy_tuner.hpp"
 #include "migrate/progress.hpp"
 
@@ -14,11 +15,11 @@
 
 namespace wherry::tools {
 
-enum class JobKind : std::uint8_t { migrate, receive };
+enum class JobKind : std::uint8_t { migrate, receive, estimate };
 enum class JobState : std::uint8_t { running, done, failed, cancelled, in_doubt };
 
-/// What there is to know of one migration, as it goes and afterwards. Written by the session's
-/// thread, read by the API's: every member may be called on any thread.
+/// What there is to know of one migration, or one estimate, as it goes and afterwards. Written by
+/// the session's thread, read by the API's: every member may be called on any thread.
 class Job final : public migrate::Observer {
 public:
     Job(JobKind kind, std::string id, std::string peer, transport::Executor session);
@@ -28,6 +29,8 @@ public:
     void planned(const std::vector<std::string>& findings) override;
     /// Once, with what became of it.
     void finish(JobState state, const std::optional<formats::Error>& error, migrate::Report report);
+    /// Of an estimate that is done.
+    void finish(migrate::Estimation estimation);
 
     [[nodiscard]] JobKind kind() const noexcept { return kind_; }
     [[nodiscard]] const std::string& id() const noexcept { return id_; }
@@ -49,9 +52,11 @@ private:
     std::vector<std::string> plan_;
     std::optional<formats::Error> error_;
     migrate::Report report_;
+    std::optional<migrate::Estimation> estimation_;
 };
 
 std::string_view name_of(JobState state) noexcept;
+std::string_view name_of(JobKind kind) noexcept;
 
 /// 128 random bits in hexadecimal.
 std::string make_migration_id();

@@ -114,9 +114,16 @@ void VmmInstance::conclude_guest_end() {
     finish(well ? ExitCode::done : ExitCode::failed);
 }
 
+void VmmInstance::remember_link(const migrate::Report& report) {
+    if (auto link = migrate::link_of(report)) {
+        known_link_ = *link;
+    }
+}
+
 void VmmInstance::source_concluded(migrate::SourceOutcome outcome) {
     const bool in_doubt = outcome.state == migrate::SourceState::in_doubt;
     epoch_ = outcome.epoch;
+    remember_link(outcome.report);
     job_->finish(state_after(outcome.error, in_doubt), outcome.error, std::move(outcome.report));
     if (outcome.error) {
         print_error(*outcome.error);
@@ -220,6 +227,7 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
 void VmmInstance::destination_concluded(
     const std::shared_ptr<Job>& job, migrate::DestinationOutcome outcome) {
     const bool in_doubt = outcome.state == migrate::DestinationState::in_doubt;
+    remember_link(outcome.report);
     job->finish(state_after(outcome.error, in_doubt), outcome.error, std::move(outcome.report));
     if (outcome.error) {
         print_error(*outcome.error);

@@ -59,6 +59,7 @@ private:
     transport::Task<std::string> answer_job(ApiCall call);
     formats::Result<std::string> answer_vm(const ApiCall& call);
     formats::Result<std::string> start_migration(const std::string& body);
+    formats::Result<std::string> start_estimate(const std::string& body);
     formats::Status pause();
     formats::Status resume();
     formats::Status kill();
@@ -69,6 +70,8 @@ private:
     [[nodiscard]] std::string explain_doubt() const;
 
     void source_concluded(migrate::SourceOutcome outcome);
+    void remember_link(const migrate::Report& report);
+    void estimate_concluded(formats::Result<migrate::Estimation> outcome);
     /// On the session's thread, until a VM has come or begun to come.
     transport::Task<void> take_in(transport::Listener& listener);
     void
@@ -101,6 +104,8 @@ private:
     std::optional<migrate::InDoubtGuest> doubt_; ///< refers to machine_
     /// Shared with the session that works on it.
     std::shared_ptr<Job> job_;
+    /// By the last migration of this VM that told, to here or from here.
+    std::optional<migrate::KnownLink> known_link_;
     bool end_wanted_ = false; ///< a signal came while a job ran
     bool finishing_ = false;
     ExitCode exit_code_ = ExitCode::done;

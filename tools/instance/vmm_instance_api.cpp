@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the API of an instance answers. The routes are listed in docs/api.md.
+#include "tools/instance/request_numbers.hpp"
 #include "tools/instance/vmm_instance.hpp"
 #include "tools/json.hpp"
 
@@ -28,31 +29,13 @@ std::unexpected<formats::Error> no_such_route(const ApiCall& call) {
     return fail(ErrorCode::not_found, fmt::format("there is no {} {}", call.method, call.path));
 }
 
-migrate::Duration from_ms(double ms) {
-    return std::chrono::duration_cast<migrate::Duration>(
-        std::chrono::duration<double, std::milli>{ms});
-}
-
-migrate::BytesPerSecond rate_from(double bytes_per_second) {
-    return migrate::BytesPerSecond{static_cast<std::uint64_t>(bytes_per_second)};
-}
-
-/// Of a MigrateRequest or a TuneRequest. A JSON number may be anything; what is no duration or rate
-/// at all is refused before it is converted.
+/// Of a MigrateRequest or a TuneRequest.
 template <typename Request>
 Status check_numbers(const Request& request) {
-    constexpr double largest = 1e15;
-    for (const auto& [name, value] :
-         {std::pair{"downtime_ms", request.downtime_ms()},
-          {"bandwidth", request.bandwidth()},
-          {"deadline_ms", request.deadline_ms()}}) {
-        if (!(value >= 0 && value <= largest)) {
-            return fail(
-                ErrorCode::invalid_argument,
-                fmt::format("{} is between 0 and {:.0f}, not {}", name, largest, value));
-        }
-    }
-    return {};
+    return tools::check_numbers(
+        {{"downtime_ms", request.downtime_ms()},
+         {"bandwidth", request.bandwidth()},
+         {"deadline_ms", request.deadline_ms()}});
 }
 
 Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
@@ -131,6 +114,9 @@ Status cancel(Job& job) {
     if (job.gate().request_cancel() == migrate::CancelAnswer::will_cancel) {
         return {};
     }
+    if (job.kind() == JobKind::estimate) {
+        return fail(ErrorCode::wrong_state, "too late to cancel: the estimate is there");
+    }
     return fail(
         ErrorCode::wrong_state,
         job.kind() == JobKind::migrate
@@ -172,6 +158,9 @@ Result<std::string> VmmInstance::answer_vm(const ApiCall& call) {
     Status done;
     if (posts && call.path == "/v1/vm/migrate") {
         return start_migration(call.body);
+    }
+    if (posts && call.path == "/v1/vm/estimate") {
+        return start_estimate(call.body);
     }
     if (posts && call.path == "/v1/vm/pause") {
         done = pause();
@@ -284,9 +273,11 @@ Status VmmInstance::require_own_vm(std::string_view wish) const {
         return fail(
             ErrorCode::wrong_state,
             fmt::format(
-                "{} cannot be {} while it is being migrated; to give that up: wherry cancel {}",
+                "{} cannot be {} while {}; to give that up: wherry cancel {}",
                 name_.name(),
                 wish,
+                job_->kind() == JobKind::estimate ? "an estimate watches it"
+                                                  : "it is being migrated",
                 name_.name()));
     }
     return {};
