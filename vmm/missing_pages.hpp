@@ -25,6 +25,8 @@ public:
     formats::Status add(std::span<const formats::PageRange> pages);
 
     void clear();
+    /// Takes what is missing out of a bitmap of a whole region.
+    void take_from(formats::PageBitmap& pages) const;
 
     [[nodiscard]] formats::PageCount count() const noexcept;
     [[nodiscard]] bool contains(formats::Gfn page) const;

@@ -167,11 +167,11 @@ Status UserfaultSource::watch(std::span<const PageRange> missing) {
     for (Region& region : regions_) {
         const PageRange all = region.place.pages;
         PageBitmap& watched = region.unmapped;
+        std::optional<PageRange> last;
         for (const PageRange run : missing) {
-            const Gfn first = std::max(run.first(), all.first());
-            const Gfn end = std::min(run.end(), all.end());
-            if (first < end) {
-                watched.set(widened(all, range_of(first, end), window));
+            if (all.contains(run) && !(last && last->contains(run))) {
+                last = widened(all, run, window);
+                watched.set(*last);
             }
         }
         coalesce(watched);
@@ -187,13 +187,7 @@ Status UserfaultSource::watch(std::span<const PageRange> missing) {
                 return fail(formats::system_error(errno, "MADV_DONTNEED of guest memory"));
             }
         }
-        for (const PageRange run : missing) {
-            const Gfn first = std::max(run.first(), all.first());
-            const Gfn end = std::min(run.end(), all.end());
-            if (first < end) {
-                watched.clear(range_of(first, end));
-            }
-        }
+        missing_.take_from(watched);
     }
     sweep_from_ = regions_.front().place.pages.first();
     return {};

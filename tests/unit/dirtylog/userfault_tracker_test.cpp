@@ -2,8 +2,10 @@
 #include "dirtylog/userfault_tracker.hpp"
 
 #include "mapped_memory.hpp"
+#include "vmm/userfault_source.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <memory>
@@ -49,6 +51,11 @@ Pages pages_of(const DirtySet& set) {
     });
     return found;
 }
+
+class Deaf final : public wherry::vmm::FaultListener {
+public:
+    void wanted(PageRange /*pages*/) noexcept override {}
+};
 
 Pages collected(UserfaultTracker& tracker, const MappedMemory& memory) {
     DirtySet set{memory.ranges()};
@@ -234,6 +241,35 @@ TEST_SUITE("dirtylog.userfault_tracker") {
         DirtySet set{memory.ranges()};
         CHECK(tracker->collect(set).error().code() == ErrorCode::wrong_state);
         CHECK(set.count() == PageCount{150});
+    }
+
+    TEST_CASE("memory whose missing pages have all come is tracked like any other") {
+        auto memory = wherry::vmm::GuestMemory::create(Bytes{4U << 20U}).value();
+        auto tracker = UserfaultTracker::open(memory.regions());
+        auto source = wherry::vmm::UserfaultSource::open(memory);
+        if (!tracker || !source) {
+            fmt::print(
+                "SKIPPED: dirtylog.userfault_tracker: {}\n",
+                tracker ? source.error().text() : tracker.error().text());
+            return;
+        }
+        Deaf listener;
+        const std::array missing{pages(3, 200), pages(700, 1)};
+        REQUIRE((*source)->arm(missing, listener));
+        CHECK_FALSE((*tracker)->start()); // two cannot watch the same memory
+        for (const auto& range : missing) {
+            const std::vector<std::byte> bytes(bytes_of(range.count()).value(), std::byte{1});
+            REQUIRE((*source)->place(range, bytes));
+        }
+        REQUIRE((*source)->disarm());
+        REQUIRE((*tracker)->start());
+        const std::array written{std::byte{2}};
+        for (const std::uint64_t page : {5U, 300U, 700U}) {
+            REQUIRE(memory.write(gpa_of(Gfn{page}), written));
+        }
+        DirtySet set{memory};
+        REQUIRE((*tracker)->collect(set));
+        CHECK(pages_of(set) == Pages{5, 300, 700});
     }
 
     TEST_CASE("memory that cannot be tracked is refused at the start and nothing stays on") {
