@@ -40,10 +40,15 @@ bool DestinationOwner::waits_or_accepting() const {
     return waits() || state_ == State::accepting;
 }
 bool DestinationOwner::has_run_it() const {
-    return state_ == State::done || state_ == State::faulting || state_ == State::split;
+    return state_ == State::done || state_ == State::faulting || state_ == State::split ||
+           has_not_started();
+}
+/// Its copy is still whole (but for pages that are to come), and RUNNING on the disk.
+bool DestinationOwner::has_not_started() const {
+    return state_ == State::lost && has_memory_;
 }
 bool DestinationOwner::may_split() const {
-    return state_ == State::faulting && !has_last_page_;
+    return (state_ == State::faulting || has_not_started()) && !has_last_page_;
 }
 bool DestinationOwner::has_nothing() const {
     return state_ == State::idle || state_ == State::abandoned;
@@ -102,7 +107,7 @@ void DestinationOwner::on_offered(const event::Offered& offer) {
 }
 
 void DestinationOwner::accept_if_ready() {
-    if (state_ != State::accepting || !is_on_disk(RecordKind::accepted) || !is_loaded_) {
+    if (state_ != State::accepting || !is_on_disk(RecordKind::accepted) || loaded_ != epoch_) {
         return;
     }
     enter(State::accepted);
@@ -128,7 +133,7 @@ void DestinationOwner::start() {
 
 void DestinationOwner::abandon() {
     enter(State::abandoning);
-    is_loaded_ = false;
+    loaded_.reset();
     drop_memory();
     write(RecordKind::abandoned, epoch_);
 }

@@ -89,7 +89,8 @@ private:
     [[nodiscard]] bool waits_locally() const { return waits() && !is_shared(); }
     [[nodiscard]] bool waits_or_accepting() const;
     [[nodiscard]] bool has_run_it() const;
-    [[nodiscard]] bool is_lost() const { return state_ == State::lost; }
+    [[nodiscard]] bool is_lost() const { return state_ == State::lost && !has_memory_; }
+    [[nodiscard]] bool has_not_started() const;
     [[nodiscard]] bool may_split() const;
     [[nodiscard]] bool has_nothing() const;
 
@@ -98,8 +99,8 @@ private:
     void enter(State state);
 
     State state_;
-    Attempt peers_attempt_; ///< what the source said of itself last
-    bool is_loaded_ = false;
+    Attempt peers_attempt_;       ///< what the source said of itself last
+    std::optional<Epoch> loaded_; ///< for which offer, also one that has not come yet
     bool has_last_page_ = false;
 };
 

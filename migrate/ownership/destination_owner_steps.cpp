@@ -63,8 +63,8 @@ void DestinationOwner::on_begin() {
 void DestinationOwner::on_event(const OwnershipEvent& event) {
     if (const auto* offer = std::get_if<event::Offered>(&event)) {
         on_offered(*offer);
-    } else if (std::holds_alternative<event::Loaded>(event)) {
-        is_loaded_ = has_nothing() || state_ == State::accepting;
+    } else if (const auto* loaded = std::get_if<event::Loaded>(&event)) {
+        loaded_ = loaded->epoch;
         accept_if_ready();
     } else if (std::holds_alternative<event::LastPagePlaced>(event)) {
         has_last_page_ = true;
@@ -88,7 +88,11 @@ void DestinationOwner::on_event(const OwnershipEvent& event) {
     } else if (const auto* not_started = std::get_if<event::GuestNotStarted>(&event)) {
         reason_ = "it does not start: " + not_started->reason;
         enter(State::lost);
-        tell_lost();
+        if (has_memory_) {
+            tell();
+        } else {
+            tell_lost();
+        }
     }
 }
 
@@ -102,7 +106,7 @@ void DestinationOwner::on_cancelled() {
 
 void DestinationOwner::on_failed(const std::string& reason) {
     if (state_ == State::idle) {
-        is_loaded_ = false; // nothing was offered: what was filled is the session's to drop
+        loaded_.reset(); // nothing was offered: what was filled is the session's to drop
     } else if (state_ == State::accepting) {
         reason_ = reason;
         abandon();
@@ -116,8 +120,10 @@ void DestinationOwner::on_connected(const Attempt& attempt) {
     peers_attempt_ = attempt;
     if (waits()) {
         say_accept();
-    } else if (state_ == State::lost) {
+    } else if (is_lost()) {
         tell_lost();
+    } else if (has_not_started()) {
+        tell();
     }
 }
 

@@ -54,8 +54,10 @@ struct Offered {
     Epoch epoch{};
     Attempt attempt;
 };
-/// Everything that was sent in front of the offer is in place.
-struct Loaded {};
+/// Everything that was sent in front of the offer of `epoch` is in place.
+struct Loaded {
+    Epoch epoch{};
+};
 /// Post-copy: no page is missing any more.
 struct LastPagePlaced {};
 

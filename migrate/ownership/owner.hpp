@@ -111,6 +111,7 @@ protected:
     [[nodiscard]] bool is_on_disk(RecordKind kind) const {
         return record_ && record_->kind == kind && record_->epoch == epoch_;
     }
+    [[nodiscard]] bool is_asking_arbiter() const noexcept { return is_asking_; }
     [[nodiscard]] bool is_shared() const { return attempt_.has_shared_arbiter(); }
     [[nodiscard]] bool arbiter_says(RecordKind kind, Epoch epoch) const {
         return arbiter_record_ == ArbiterRecord{kind, epoch};

@@ -87,7 +87,7 @@ void SourceOwner::on_event(const OwnershipEvent& event) {
     if (const auto* stopped = std::get_if<event::GuestStopped>(&event)) {
         on_stopped(stopped->attempt);
     } else if (std::holds_alternative<event::AllSent>(event)) {
-        all_sent_ = true;
+        all_sent_ = state_ == State::offering;
         offer_if_ready();
     } else if (const auto* message = std::get_if<event::Received>(&event)) {
         on_message(*message);
@@ -107,8 +107,8 @@ void SourceOwner::on_event(const OwnershipEvent& event) {
         on_started();
     } else if (const auto* not_started = std::get_if<event::GuestNotStarted>(&event)) {
         reason_ = "it does not start: " + not_started->reason;
-        on_started();
         enter(State::lost);
+        tell_taken_back();
     }
 }
 
@@ -257,13 +257,16 @@ Status SourceOwner::on_resolve(Keep keep, Fencing fencing) {
     if (attempt_.pages_missing) {
         return refuse("pages of the VM are missing on the destination: use 'wherry salvage'");
     }
-    reason_ = "a person keeps the destination";
-    if (!is_shared() || overtaken) {
+    if (!is_shared() || overtaken || is_on_disk(RecordKind::committed)) {
+        reason_ = "a person keeps the destination";
         hand_off();
-    } else {
-        wish_ = RecordKind::committed;
-        ask_arbiter(wanted(), asker());
+        return {};
     }
+    if (!arbiter_says(RecordKind::offered, epoch_) || is_asking_arbiter()) {
+        return refuse("the arbiter has not said that the VM can be had; say it again in a moment");
+    }
+    // Once: where it is not carried out, or comes late, this side goes on as before.
+    ask_arbiter(ArbiterRecord{RecordKind::committed, epoch_}, asker());
     return {};
 }
 

@@ -91,7 +91,7 @@ std::string words_for(const OwnershipEvent& event) {
             [](const event::GuestStopped&) { return std::string{"guest stopped"}; },
             [](const event::AllSent&) { return std::string{"all sent"}; },
             [](const event::Offered& offer) { return with_epoch("offer", offer.epoch); },
-            [](const event::Loaded&) { return std::string{"loaded"}; },
+            [](const event::Loaded& loaded) { return with_epoch("loaded", loaded.epoch); },
             [](const event::LastPagePlaced&) { return std::string{"last page placed"}; },
             [](const event::Failed& failed) { return "failed: " + failed.reason; },
             [](const event::Cancelled&) { return std::string{"cancelled"}; },

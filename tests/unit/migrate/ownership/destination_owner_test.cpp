@@ -25,7 +25,7 @@ Destination restarted(R kind, const Attempt& attempt, std::uint64_t epoch = 5) {
 }
 Destination accepted(const Attempt& attempt) {
     Destination destination = empty();
-    destination.play({event::Offered{Epoch{5}, attempt}, event::Loaded{}, written});
+    destination.play({event::Offered{Epoch{5}, attempt}, event::Loaded{Epoch{5}}, written});
     REQUIRE(destination.state() == "accepted");
     return destination;
 }
@@ -50,7 +50,7 @@ TEST_SUITE("migrate.ownership.destination_owner") {
         CHECK(destination(event::Offered{Epoch{5}, local()}) == "write ACCEPTED(5)");
         CHECK(destination(written).empty()); // still loading
         CHECK(destination.machine().commit_point() == CommitPoint::ahead);
-        CHECK(destination(event::Loaded{}) == "send accept(5)");
+        CHECK(destination(event::Loaded{Epoch{5}}) == "send accept(5)");
         CHECK(destination.machine().commit_point() == CommitPoint::behind);
         CHECK(destination.custody() == Custody::undetermined);
         CHECK(destination(said(M::commit, 5)) == "write RUNNING(5)");
@@ -63,14 +63,26 @@ TEST_SUITE("migrate.ownership.destination_owner") {
 
     TEST_CASE("what is loaded before the offer is read is loaded") {
         Destination destination = empty();
-        CHECK(destination(event::Loaded{}).empty());
+        CHECK(destination(event::Loaded{Epoch{5}}).empty());
         destination(event::Offered{Epoch{5}, local()});
         CHECK(destination(written) == "send accept(5)");
     }
 
+    TEST_CASE("what was loaded for an attempt that failed is not what a later one offers") {
+        Destination destination = empty();
+        destination(event::Offered{Epoch{5}, local()});
+        CHECK(destination(event::Loaded{Epoch{5}}).empty()); // held back
+        CHECK(destination(unwritten) == "drop, write ABANDONED(5)");
+        destination(written);
+        destination(event::Offered{Epoch{7}, local()});
+        CHECK(destination(written).empty());
+        CHECK(destination.state() == "accepting");
+        CHECK(destination(event::Loaded{Epoch{7}}) == "send accept(7)");
+    }
+
     TEST_CASE("with a shared arbiter its own swap is the commit point, read and not believed") {
         Destination destination = empty();
-        destination.play({event::Offered{Epoch{5}, shared()}, event::Loaded{}});
+        destination.play({event::Offered{Epoch{5}, shared()}, event::Loaded{Epoch{5}}});
         CHECK(destination(written) == "send accept(5), ask for COMMITTED(5)");
         CHECK(destination(said(M::commit, 5)).empty()); // nobody's to send
         CHECK(destination(says(R::offered, 5)).empty());
@@ -177,7 +189,8 @@ TEST_SUITE("migrate.ownership.destination_owner") {
     TEST_CASE("a guest that does not start is this side's all the same, and can be tried again") {
         Destination destination = accepted(local());
         destination.play({said(M::commit, 5), written});
-        CHECK(destination(event::GuestNotStarted{"EIO"}) == "send lost(5)");
+        CHECK(destination(event::GuestNotStarted{"EIO"}) == "send running(5)"); // it has it
+        CHECK(destination(said(M::ask, 5)) == "send running(5)");
         CHECK(destination.state() == "lost");
         CHECK(destination.custody() == Custody::destination);
         CHECK(destination.boot_again() == "resume");

@@ -106,7 +106,7 @@ Source restarted(R kind, std::uint64_t epoch, const Attempt& attempt) {
 Destination accepted(const Attempt& attempt) {
     Destination destination{DestinationOwner::restarted(std::nullopt, patience)};
     destination.play(
-        {event::Connected{}, event::Offered{Epoch{5}, attempt}, event::Loaded{}, written});
+        {event::Connected{}, event::Offered{Epoch{5}, attempt}, event::Loaded{Epoch{5}}, written});
     return destination;
 }
 Destination running(const Attempt& attempt) {

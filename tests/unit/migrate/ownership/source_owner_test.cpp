@@ -252,6 +252,10 @@ TEST_SUITE("migrate.ownership.source_owner") {
         source.play({cancelled, written});
         CHECK(source(event::GuestNotStarted{"EIO"}) == "send took_back(5)");
         CHECK(source.state() == "lost");
+        Source restarted_one = restarted(R::reclaimed, local(), 6);
+        restarted_one.boot_again();
+        restarted_one(event::GuestNotStarted{"EIO"});
+        CHECK(restarted_one.boot_again() == "boot"); // there is no memory to start from
         CHECK(source.boot_again() == "resume");
         source(started);
         CHECK(source.state() == "reclaimed");
@@ -366,10 +370,18 @@ TEST_SUITE("migrate.ownership.source_owner") {
             "ask for RECLAIMED(6) fenced");
         CHECK(source(says(R::reclaimed, 6)) == "write RECLAIMED(6)");
 
+        CHECK(in_doubt(shared()).resolve(Keep::destination) == "write HANDED_OFF(5)");
         Source open = restarted(R::offered, shared());
+        CHECK(open.resolve(Keep::destination) == "refused"); // not known to be offered
         open(says(R::offered, 5));
         CHECK(open.resolve(Keep::destination) == "ask for COMMITTED(5)");
         CHECK(open(says(R::committed, 5)) == "write COMMITTED(5)");
+        Source once = restarted(R::offered, shared());
+        once(says(R::offered, 5));
+        once.resolve(Keep::destination);
+        CHECK(once(says(R::offered, 5)) == "read the arbiter"); // it was not carried out
+        once(says(R::offered, 5));
+        CHECK(once.expire(Timer::wait) == "ask for RECLAIMED(6)");
     }
 
     TEST_CASE("salvage is for a half that is given up, and the last word of this side") {
