@@ -41,7 +41,7 @@ public:
 
     /// Once, while nothing of the guest runs here. What memory holds of `missing` is worthless and
     /// is seen by nobody. `listener` outlives the armed time. invalid_argument where a page is no
-    /// RAM; after any failure nothing is armed.
+    /// RAM. After a failure the guest must not run here.
     virtual formats::Status
     arm(std::span<const formats::PageRange> missing, FaultListener& listener) = 0;
 

@@ -36,6 +36,8 @@ public:
 
     /// Any thread. Leaves a mark even when no session is open.
     void request() noexcept;
+    /// Was there a request that was not taken yet?
+    [[nodiscard]] bool is_requested() const noexcept { return requested_; }
     /// The running thread: was there a request since the last call?
     bool take() noexcept { return requested_.exchange(false); }
 

@@ -302,6 +302,45 @@ Result<PageCount> UserfaultSource::place_zero(PageRange pages) {
     return fill(pages, [this](PageRange run) { return punch(run); });
 }
 
+bool UserfaultSource::is_missing(PageRange pages) const {
+    return missing_.intersects(pages);
+}
+
+void UserfaultSource::want(PageRange pages) {
+    for (const PageRange run : missing_.ask(pages)) {
+        listener_->wanted(run);
+    }
+}
+
+Status UserfaultSource::map_all(PageRange pages) {
+    const std::shared_lock using_it{in_use_};
+    const Region& region = region_of(pages.first());
+    Gfn at = pages.first();
+    while (at < pages.end()) {
+        const auto mapped =
+            userfault_.map(address_of(region, at), formats::bytes_of(pages.end() - at));
+        at += formats::pages_for(mapped.done);
+        if (mapped.error == 0 || mapped.error == ENOENT) { // done, or not watched at all
+            return {};
+        }
+        if (mapped.error == EEXIST) {
+            at += PageCount{1};
+            continue;
+        }
+        if (mapped.error != EFAULT) {
+            return fail(formats::system_error(mapped.error, "UFFDIO_CONTINUE of guest memory"));
+        }
+        const Gfn end = std::min(next_in_file(region, at), pages.end());
+        const auto zeros =
+            userfault_.map_zeros(address_of(region, at), formats::bytes_of(end - at));
+        at += formats::pages_for(zeros.done);
+        if (zeros.error != 0 && zeros.error != EEXIST) { // else the file has it by now
+            return fail(formats::system_error(zeros.error, "UFFDIO_ZEROPAGE of guest memory"));
+        }
+    }
+    return {};
+}
+
 void UserfaultSource::remember(int error, const char* what) {
     const std::scoped_lock held{failure_lock_};
     if (!failure_) {
@@ -349,9 +388,7 @@ void UserfaultSource::serve(const Userfault::Fault& fault) {
         static_cast<std::uint64_t>(fault.page - found->place.host) / formats::page_size};
     const PageRange page = found->place.pages.part(index, index + PageCount{1});
     if (missing_.contains(page.first())) {
-        for (const PageRange run : missing_.ask(widened(found->place.pages, page, granule_))) {
-            listener_->wanted(run);
-        }
+        want(widened(found->place.pages, page, granule_));
         return; // whoever places it wakes
     }
     if (fault.is_in_file) {

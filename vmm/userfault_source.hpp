@@ -53,6 +53,14 @@ public:
     [[nodiscard]] formats::PageCount granule() const noexcept override { return granule_; }
     formats::Status disarm() override;
 
+    // For hypervisors that tell of their accesses themselves.
+    [[nodiscard]] bool is_missing(formats::PageRange pages) const;
+    /// Tells the listener of what is missing of these.
+    void want(formats::PageRange pages);
+    /// Gives the mapping all of these pages, none of which is missing, zeros for holes: who touches
+    /// them without leave to wait finds them.
+    formats::Status map_all(formats::PageRange pages);
+
 private:
     enum class State : std::uint8_t { fresh, armed, disarmed };
     struct Region {

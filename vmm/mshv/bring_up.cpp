@@ -9,6 +9,7 @@
 #include "vmm/mshv/cpuid.hpp"
 #include "vmm/mshv/features.hpp"
 #include "vmm/mshv/vp_registers.hpp"
+#include "vmm/userfault.hpp"
 
 #include <array>
 #include <cerrno>
@@ -108,6 +109,20 @@ Status initialize(PartitionShared& shared) {
     return shared.time.freeze();
 }
 
+/// How guest memory gets to the guest with this kernel.
+Status learn_memory(PartitionShared& shared) {
+    const auto pins = shared.guest_map.pins_memory();
+    if (!pins) {
+        return fail(pins.error());
+    }
+    shared.kernel_pins = *pins;
+    shared.capabilities.fault_granule = window_pages;
+    if (const auto userfault = Userfault::check(); !userfault) {
+        shared.capabilities.postcopy_obstacle = userfault.error().text();
+    }
+    return {};
+}
+
 Status learn(PartitionShared& shared) {
     const auto hertz = shared.partition.property(
         properties::processor_clock_frequency, "the processor's frequency");
@@ -119,8 +134,6 @@ Status learn(PartitionShared& shared) {
         }
     }
     shared.capabilities.tsc_frequency_khz = *hertz / 1000;
-    shared.capabilities.postcopy_obstacle =
-        "the backend for the Microsoft hypervisor cannot run a guest with pages missing";
     shared.xsave_states = *states;
     shared.xsave_size = static_cast<std::size_t>(*size);
 
@@ -191,6 +204,9 @@ bring_up(std::unique_ptr<Syscalls> syscalls, std::string name, const PartitionOp
         return fail(std::move(initialized.error()));
     }
     if (auto learned = learn(*shared); !learned) {
+        return fail(std::move(learned.error()));
+    }
+    if (auto learned = learn_memory(*shared); !learned) {
         return fail(std::move(learned.error()));
     }
     return shared;

@@ -60,17 +60,14 @@ Status MshvPartition::map_memory(GuestMemory& memory) {
     if (shared_->memory != nullptr) {
         return fail(ErrorCode::wrong_state, "the partition's memory is mapped already");
     }
-    for (const auto& region : memory.regions()) {
-        ioctls::MemoryRegion argument{
-            .size = formats::bytes_of(region.pages.count()).value(),
-            .guest_pfn = region.pages.first().value(),
-            .userspace_address = reinterpret_cast<std::uintptr_t>(region.host),
-            .flags = ioctls::memory_flags::writable | ioctls::memory_flags::executable};
-        const auto set =
-            shared_->partition.call(ioctls::set_guest_memory, &argument, "MSHV_SET_GUEST_MEMORY");
-        if (!set) {
-            return fail(set.error());
-        }
+    // A mapping goes only whole: where it has to, for the sake of missing pages, little should. One
+    // that is not pinned never has to.
+    constexpr formats::PageCount pinned_piece{(std::uint64_t{64} << 20U) / formats::page_size};
+    const formats::PageCount all = formats::pages_for(memory.size());
+    const auto mapped =
+        shared_->guest_map.map_all(memory, shared_->kernel_pins ? pinned_piece : all);
+    if (!mapped) {
+        return mapped;
     }
     shared_->memory = &memory;
     dirty_log_.cover(memory.regions());
@@ -168,6 +165,9 @@ Status MshvPartition::stop_dirty_log() {
 }
 Status MshvPartition::fetch_dirty_log(formats::PageRange region, std::span<std::uint64_t> bitmap) {
     return dirty_log_.fetch(region, bitmap);
+}
+Result<std::unique_ptr<FaultSource>> MshvPartition::make_fault_source(GuestMemory& memory) {
+    return WindowSource::open(memory, shared_->guest_map, shared_->missing, shared_->kernel_pins);
 }
 Result<PartitionClock> MshvPartition::save_clock() {
     return shared_->time.save();

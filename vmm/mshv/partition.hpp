@@ -5,8 +5,10 @@
 #include "vmm/guest_memory.hpp"
 #include "vmm/mshv/descriptor.hpp"
 #include "vmm/mshv/dirty_log.hpp"
+#include "vmm/mshv/guest_map.hpp"
 #include "vmm/mshv/partition_time.hpp"
 #include "vmm/mshv/syscalls.hpp"
+#include "vmm/mshv/window_faults.hpp"
 #include "vmm/mshv/xsave.hpp"
 #include "vmm/partition.hpp"
 
@@ -35,6 +37,9 @@ struct PartitionShared {
     std::uint8_t physical_address_bits = 46;
     std::uint32_t vcpus = 1;
     GuestMemory* memory = nullptr; ///< once mapped
+    GuestMap guest_map{partition};
+    bool kernel_pins = false; ///< all memory that is mapped
+    WindowGate missing;       ///< where vCPUs wait for pages
     PartitionTime time{partition};
 };
 
@@ -60,6 +65,7 @@ public:
     formats::Status stop_dirty_log() override;
     formats::Status
     fetch_dirty_log(formats::PageRange region, std::span<std::uint64_t> bitmap) override;
+    formats::Result<std::unique_ptr<FaultSource>> make_fault_source(GuestMemory& memory) override;
     formats::Result<PartitionClock> save_clock() override;
     formats::Status restore_clock(const PartitionClock& clock) override;
 

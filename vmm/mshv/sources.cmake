@@ -6,6 +6,7 @@ set(vmm_mshv_sources
   mshv/dirty_log.cpp
   mshv/events.cpp
   mshv/features.cpp
+  mshv/guest_map.cpp
   mshv/kernel_syscalls.cpp
   mshv/lapic.cpp
   mshv/msrs.cpp
@@ -20,4 +21,5 @@ set(vmm_mshv_sources
   mshv/vcpu_state.cpp
   mshv/vp_pages.cpp
   mshv/vp_registers.cpp
+  mshv/window_faults.cpp
   mshv/xsave.cpp)

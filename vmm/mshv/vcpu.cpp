@@ -85,6 +85,7 @@ Status MshvVcpu::set_up() {
 
 void MshvVcpu::kick() noexcept {
     kick_.request();
+    shared_.missing.wake(); // it may wait for a page
 }
 
 Status MshvVcpu::set_cpuid(std::span<const CpuidEntry> cpuid) {

@@ -64,9 +64,9 @@ private:
     VpRegisters registers_{vp_, index_};
     RegisterWindow window_;
     Kick kick_;
-    /// The RAM page that was missing at the last exit, and how often in a row.
-    std::uint64_t awaited_gpa_ = 0;
-    unsigned awaited_times_ = 0;
+    /// The RAM page that the guest did not get though it is there, and how often in a row.
+    std::uint64_t refused_gpa_ = 0;
+    unsigned refused_times_ = 0;
 };
 
 } // namespace wherry::vmm::mshv

@@ -134,7 +134,7 @@ Status MshvVcpu::serve_memory(const messages::Message& message, ExitHandler& han
     if (region_of(*shared_.memory, access.gpa) != nullptr) {
         return await_page(access.gpa);
     }
-    awaited_times_ = 0;
+    refused_times_ = 0;
     if ((access.header.execution_state & messages::execution_state::interruption_pending) != 0) {
         return fail(
             ErrorCode::guest,
@@ -146,30 +146,24 @@ Status MshvVcpu::serve_memory(const messages::Message& message, ExitHandler& han
         handler);
 }
 
-/// RAM that the kernel could not give the guest: a page that userfaultfd holds back (Linux before
-/// 7.3 asks for 512 pages at once, counted from the start of the region, and waits for none of
-/// them). Touching them waits; the guest then does again what it did.
+/// RAM that the guest could not have: see WindowSource. It does again what it did, once that is
+/// worth it; nothing is emulated.
 Status MshvVcpu::await_page(std::uint64_t gpa) {
     constexpr unsigned tries = 3;
-    constexpr std::uint64_t window_pages = 512;
     const std::uint64_t page = gpa / formats::page_size;
-    awaited_times_ = awaited_gpa_ == page ? awaited_times_ + 1 : 1;
-    awaited_gpa_ = page;
-    if (awaited_times_ > tries) {
+    const auto outcome = shared_.missing.await(formats::Gfn{page}, kick_);
+    if (!outcome) {
+        return fail(outcome.error());
+    }
+    if (*outcome == WindowGate::Outcome::waited) {
+        refused_times_ = 0;
+        return {};
+    }
+    refused_times_ = refused_gpa_ == page ? refused_times_ + 1 : 1;
+    refused_gpa_ = page;
+    if (refused_times_ > tries) {
         return fail(
             ErrorCode::io, fmt::format("the kernel does not give the guest its RAM at {:#x}", gpa));
-    }
-    const auto& region = *region_of(*shared_.memory, gpa);
-    const std::uint64_t first = region.pages.first().value();
-    const std::uint64_t begin = first + (page - first) / window_pages * window_pages;
-    const std::uint64_t end = std::min(begin + window_pages, region.pages.end().value());
-    for (std::uint64_t one = begin; one < end; ++one) {
-        std::byte touched{};
-        const auto read =
-            shared_.memory->read(Gpa{one * formats::page_size}, std::span{&touched, 1});
-        if (!read) {
-            return read;
-        }
     }
     return {};
 }
