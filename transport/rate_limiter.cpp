@@ -55,6 +55,13 @@ Duration RateLimiter::try_take(formats::Bytes bytes) {
     return std::chrono::ceil<Duration>(std::min(missing, longest));
 }
 
+void RateLimiter::charge(formats::Bytes bytes) {
+    if (rate_) {
+        refill();
+        tokens_ -= static_cast<double>(bytes.value());
+    }
+}
+
 Task<void> RateLimiter::take(formats::Bytes bytes) {
     for (;;) {
         const auto delay = try_take(bytes);

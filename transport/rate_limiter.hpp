@@ -29,6 +29,8 @@ public:
     Duration try_take(formats::Bytes bytes);
     /// Waits until `bytes` may be sent, and takes them.
     Task<void> take(formats::Bytes bytes);
+    /// Takes them at once, whatever debt that leaves: for what cannot wait. Others wait for it.
+    void charge(formats::Bytes bytes);
 
 private:
     void refill();
