@@ -84,13 +84,15 @@ std::string_view name_of(Phase phase) noexcept {
         return "handover";
     case Phase::done:
         return "done";
+    case Phase::postcopy:
+        return "postcopy";
     }
     return "none";
 }
 
 Phase phase_from(std::uint32_t number) noexcept {
-    return number <= static_cast<std::uint32_t>(Phase::done) ? static_cast<Phase>(number)
-                                                             : Phase::none;
+    return number <= static_cast<std::uint32_t>(Phase::postcopy) ? static_cast<Phase>(number)
+                                                                 : Phase::none;
 }
 
 std::string_view name_of(Side side) noexcept {

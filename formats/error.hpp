@@ -49,6 +49,7 @@ enum class Phase : std::uint8_t {
     state = 5,
     handover = 6,
     done = 7,
+    postcopy = 8,
 };
 std::string_view name_of(Phase phase) noexcept;
 Phase phase_from(std::uint32_t number) noexcept;

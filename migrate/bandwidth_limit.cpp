@@ -19,6 +19,11 @@ transport::Duration BandwidthLimit::try_take(formats::Bytes bytes) {
     return bucket_.try_take(bytes);
 }
 
+void BandwidthLimit::charge(formats::Bytes bytes) {
+    const std::scoped_lock held{mutex_};
+    bucket_.charge(bytes);
+}
+
 transport::Task<void> BandwidthLimit::take(formats::Bytes bytes) {
     while (true) {
         const auto delay = try_take(bytes);

@@ -8,7 +8,7 @@
 
 namespace wherry::migrate {
 
-/// One limit for all bulk channels together.
+/// One limit for all channels with pages together.
 class BandwidthLimit {
 public:
     /// `executor` is the session's.
@@ -18,6 +18,8 @@ public:
     void set_rate(std::optional<transport::BytesPerSecond> rate);
     /// Any thread: waits until `bytes` may be sent, and takes them.
     transport::Task<void> take(formats::Bytes bytes);
+    /// Any thread: takes them at once; who asks with take() waits for them too.
+    void charge(formats::Bytes bytes);
 
 private:
     transport::Duration try_take(formats::Bytes bytes);

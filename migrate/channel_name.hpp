@@ -4,7 +4,7 @@
 #include "formats/error.hpp"
 #include "formats/proto/control.pb.h"
 #include "formats/result.hpp"
-#include "migrate/handover.hpp"
+#include "migrate/epoch.hpp"
 #include "migrate/policy.hpp"
 #include "migrate/ticket.hpp"
 

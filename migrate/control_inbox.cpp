@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/control_inbox.hpp"
 
+#include "migrate/ownership/words.hpp"
+
 #include <utility>
 
 #include <fmt/format.h>
@@ -30,6 +32,9 @@ Task<void> ControlInbox::receive_one() {
     }
     if (header->type == formats::FrameType::machine_state && us_ == formats::Side::destination) {
         co_return co_await receive_state(*header);
+    }
+    if (header->type == formats::FrameType::page_set && missing_) {
+        co_return co_await receive_page_set(*header);
     }
     if (header->type != formats::FrameType::control) {
         co_return formats::fail(
@@ -67,9 +72,42 @@ Task<void> ControlInbox::receive_state(const formats::FrameHeader& header) {
     co_return taken;
 }
 
+Task<void> ControlInbox::receive_page_set(const formats::FrameHeader& header) {
+    // Bounded by payload_limit of its frame.
+    std::vector<std::byte> bytes(header.payload_length.value());
+    auto taken = co_await channel_.bounded(channel_.take_part(bytes));
+    if (taken) {
+        taken = channel_.finish_payload(header);
+    }
+    if (!taken) {
+        co_return taken;
+    }
+    auto set = formats::decode_page_set(bytes);
+    if (!set) {
+        co_return formats::fail(std::move(set).error());
+    }
+    co_return missing_->add(*set);
+}
+
+formats::Status ControlInbox::end_missing(const formats::proto::MissingEnd& end) {
+    auto missing = missing_->finish(end);
+    if (!missing) {
+        return formats::fail(std::move(missing).error());
+    }
+    on_missing_(*std::move(missing));
+    return {};
+}
+
 formats::Status ControlInbox::keep(Control message) {
     if (message.has_keep_alive()) {
         return {};
+    }
+    if (const auto word = word_in(message); word && on_word_) {
+        on_word_(*word, message);
+        return {};
+    }
+    if (message.has_missing_end() && missing_ && on_missing_) {
+        return end_missing(message.missing_end());
     }
     if (message.has_placed() && on_placed_) {
         on_placed_(message.placed());

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "dirtylog/dirty_set.hpp"
+#include "migrate/ownership/event.hpp"
+#include "migrate/postcopy/missing_pages_message.hpp"
 #include "migrate/session_channel.hpp"
 #include "transport/notification.hpp"
 
@@ -17,6 +20,8 @@ namespace wherry::migrate {
 class ControlInbox {
 public:
     using OnPlaced = std::function<void(const formats::proto::Placed&)>;
+    using OnWord = std::function<void(const event::Received&, const Control&)>;
+    using OnMissing = std::function<void(dirtylog::DirtySet)>;
 
     /// `us`: on the destination the state of the machine comes this way too.
     ControlInbox(SessionChannel& channel, formats::Side us, const transport::Executor& executor);
@@ -25,6 +30,11 @@ public:
     transport::Task<void> listen();
     /// Called with each `placed`; without, there is no such message.
     void on_placed(OnPlaced callback) { on_placed_ = std::move(callback); }
+    /// Called with each word of the hand-over; these come at any time.
+    void on_word(OnWord callback) { on_word_ = std::move(callback); }
+    /// Called with each set of missing pages, which there are once the memory is known.
+    void on_missing(OnMissing callback) { on_missing_ = std::move(callback); }
+    void missing_pages_are_of(const vmm::GuestMemory& memory) { missing_.emplace(memory); }
     /// Until the machine's state has come, any message is out of its turn; one that is here already
     /// too.
     [[nodiscard]] formats::Status only_pages_are_due();
@@ -45,6 +55,8 @@ private:
     transport::Task<std::vector<std::byte>> next_state();
     transport::Task<void> receive_one();
     transport::Task<void> receive_state(const formats::FrameHeader& header);
+    transport::Task<void> receive_page_set(const formats::FrameHeader& header);
+    [[nodiscard]] formats::Status end_missing(const formats::proto::MissingEnd& end);
     [[nodiscard]] formats::Status keep(Control message);
     [[nodiscard]] formats::Status out_of_turn(const Control& message) const;
     [[nodiscard]] formats::Error explained(formats::Error error, std::string_view what, Duration);
@@ -52,6 +64,9 @@ private:
     SessionChannel& channel_;
     formats::Side us_;
     OnPlaced on_placed_;
+    OnWord on_word_;
+    OnMissing on_missing_;
+    std::optional<MissingPagesReader> missing_;
     bool pages_are_due_ = false;
     std::deque<Control> messages_; ///< bounded by messages_limit
     std::optional<std::vector<std::byte>> state_;

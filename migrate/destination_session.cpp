@@ -15,17 +15,55 @@ namespace detail {
 using formats::ErrorCode;
 using formats::Status;
 
+DestinationSession::DestinationSession(
+    std::unique_ptr<Intake> intake,
+    DestinationOptions options,
+    CancelGate& gate,
+    Observer& observer,
+    const transport::Executor& executor)
+    : options_{std::move(options)},
+      gate_{gate},
+      executor_{executor},
+      worker_{1},
+      progress_{observer, formats::Bytes{0}, options_.policy.downtime},
+      owner_{
+          DestinationOwner::restarted(options_.last_record, options_.policy.ownership_patience())},
+      runner_{*owner_, *this, executor},
+      intake_{std::move(intake)},
+      link_{
+          formats::Side::destination,
+          executor,
+          {.on_word = [this](const event::Received& word, const Control&) { runner_.tell(word); },
+           .on_missing = [this](dirtylog::DirtySet missing) { missing_ = std::move(missing); },
+           .on_placed = {},
+           .on_lost =
+               [this](const formats::Error& error) {
+                   on_link_lost(error);
+               }}},
+      running_{executor},
+      helpers_{executor},
+      phases_ended_{executor},
+      patience_{executor} {
+    arrival_.migration_id = intake_->name().migration_id;
+}
+
 Task<DestinationOutcome> DestinationSession::run() {
+    running_.start(runner_.run());
+    if (options_.desk != nullptr) {
+        options_.desk->attach(runner_);
+    }
     Status ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
     transport::TaskGroup main{executor_};
     main.start(phases(), [&ended](const Status& outcome) { ended = outcome; });
     stop_ = [this, &main] {
         is_stopping_ = true;
         main.cancel();
-        if (pages_) {
+        if (pages_ && !is_offered_) {
             pages_->close();
         }
-        channel_->hurry(options_.policy.farewell_limit());
+        if (!is_offered_ && link_.has_channel()) {
+            link_.channel().hurry(options_.policy.farewell_limit());
+        }
     };
     gate_.on_request(stop_);
     // The outcome arrives through `ended`, whatever it is.
@@ -33,6 +71,14 @@ Task<DestinationOutcome> DestinationSession::run() {
     (void)joined;
     gate_.on_request({});
     stop_ = {};
+    phases_ended_.notify_all();
+    if (is_offered_) {
+        if (!ended) {
+            runner_.tell(event::Failed{ended.error().text()});
+        }
+        auto over = co_await runner_.wait_until([this] { return is_over(); });
+        (void)over;
+    }
     co_return co_await conclude(std::move(ended));
 }
 
@@ -47,91 +93,129 @@ void DestinationSession::interrupt(const formats::Error& error) {
 /// Where the source ended the conversation it may have said why on the control channel, in bytes
 /// that are not read yet. Its words are better than our "connection lost".
 Task<void> DestinationSession::hear_last_words(Status& ended) {
-    if (ended.error().code() != ErrorCode::connection_lost) {
+    if (ended.error().code() != ErrorCode::connection_lost || !link_.has_channel()) {
         co_return Status{};
     }
-    auto waited = co_await inbox_.wait_for_end(options_.policy.farewell_limit());
-    auto heard = inbox_.status();
-    if (waited && !heard && channel_->peer_has_failed()) {
+    auto waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
+    auto heard = link_.inbox().status();
+    if (waited && !heard && link_.channel().peer_has_failed()) {
         ended = std::move(heard);
     }
     co_return waited;
 }
 
-/// Nothing is placed any more when this returns.
-Task<void> DestinationSession::end_pages() {
-    if (!pages_) {
-        co_return Status{};
+/// Why the VM is not here, or not known to be.
+Task<formats::Error> DestinationSession::explain_failure(Status ended) {
+    if (ended) {
+        ended = formats::fail(
+            state_.state() == DestinationState::in_doubt ? ErrorCode::in_doubt : ErrorCode::refused,
+            owner_->status().sentence);
+        if (loss_) {
+            ended = formats::fail(*loss_);
+        }
     }
-    pages_->close();
-    auto settled = co_await pages_->settle();
-    co_return settled;
+    if (gate_.is_requested() && ended.error().code() == ErrorCode::cancelled) {
+        // Whatever wait it was that the request ended.
+        ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
+    }
+    if (interruption_ && ended.error().code() == ErrorCode::cancelled && !gate_.is_requested()) {
+        ended = formats::fail(*interruption_);
+    }
+    co_await hear_last_words(ended);
+    co_return std::move(ended).error();
 }
 
-/// The one place that says what a failure means, by the state it came in.
+/// The one place that says how it ended. Who has the VM is the owner's word; before it was offered
+/// it has not been asked, and the source has it.
 Task<DestinationOutcome> DestinationSession::conclude(Status ended) {
     DestinationOutcome outcome;
-    if (!ended && state_.state() != DestinationState::done) {
-        if (gate_.is_requested() && ended.error().code() == ErrorCode::cancelled) {
-            // Whatever wait it was that the request ended.
-            ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
-        }
-        if (interruption_ && ended.error().code() == ErrorCode::cancelled &&
-            !gate_.is_requested()) {
-            ended = formats::fail(*interruption_);
-        }
-        if (state_.state() <= DestinationState::filling) {
-            co_await hear_last_words(ended);
-        }
-        outcome.error =
-            std::move(ended).error().at(phase_of(state_.state()), formats::Side::destination);
-        enter(source_took_it_back_ ? DestinationState::abandoned : after_failure(state_.state()));
+    const auto failed_in = state_.state();
+    if (!is_offered_) {
+        enter(DestinationState::abandoned);
+    } else if (is_given_up_for_now() && state_.state() != DestinationState::in_doubt) {
+        follow(DestinationState::in_doubt);
     }
+    if (state_.state() != DestinationState::done) {
+        auto why = co_await explain_failure(std::move(ended));
+        if (start_failure_ && why) {
+            why = *start_failure_;
+        }
+        outcome.error = std::move(*why).at(phase_of(failed_in), formats::Side::destination);
+    }
+    if (options_.desk != nullptr) {
+        options_.desk->detach();
+    }
+    runner_.stop();
+    auto ran = co_await running_.join();
+    (void)ran;
     helpers_.cancel();
     // What keep_alive ended with shows in every other send too.
     auto joined = co_await helpers_.join();
     (void)joined;
-    co_await end_pages();
+    // Before the other channels: a source that serves pages takes a loss of those for a loss of
+    // all.
     auto said = co_await say_goodbye(outcome.error);
     if (!said) {
         progress_.note("saying goodbye: " + said.error().text());
     }
+    co_await end_recovery();
+    co_await end_pages();
+    if (memory_) {
+        progress_.set_faults(memory_->report());
+        if (memory_->missing_count() == formats::PageCount{0}) {
+            auto disarm = [this] {
+                return memory_->disarm();
+            };
+            auto disarmed = co_await on_worker(disarm);
+            if (!disarmed) {
+                progress_.note(disarmed.error().text());
+            }
+        }
+    }
     if (state_.state() == DestinationState::abandoned) {
         co_await drop_machine();
     }
-    outcome.machine = std::move(machine_);
-    outcome.epoch = handover_.epoch();
     if (state_.state() == DestinationState::in_doubt) {
-        outcome.doubt.emplace(*outcome.machine, Keep::destination, outcome.epoch);
-        outcome.error =
-            formats::Error{
-                ErrorCode::in_doubt,
-                fmt::format(
-                    "the VM was accepted as epoch {}, and then: {}; it stays paused here until "
-                    "someone "
-                    "has looked at the source and decided with 'wherry resolve'",
-                    static_cast<std::uint64_t>(outcome.epoch),
-                    outcome.error->text())}
-                .at(formats::Phase::handover, formats::Side::destination);
+        outcome.error = formats::Error{ErrorCode::in_doubt, owner_->status().sentence}.at(
+            formats::Phase::handover, formats::Side::destination);
     }
+    outcome.machine = std::move(machine_);
+    outcome.epoch = owner_->epoch();
     outcome.arrival = std::move(arrival_);
     outcome.state = state_.state();
-    outcome.custody = state_.custody();
+    outcome.custody = is_offered_ ? owner_->status().custody : custody_of(state_.state());
     outcome.report = progress_.report();
+    if (state_.state() == DestinationState::in_doubt) {
+        outcome.doubt = std::make_unique<InDoubtGuest>(
+            std::move(owner_),
+            *options_.keeper,
+            Keep::destination,
+            [machine = outcome.machine.get(), stays = plan_.stays_paused] {
+                return stays ? Status{} : machine->resume();
+            });
+    }
     co_return outcome;
 }
 
 Task<void> DestinationSession::say_goodbye(const std::optional<formats::Error>& error) {
-    if (state_.state() == DestinationState::done) {
-        co_return co_await channel_->finish(options_.policy.farewell_limit());
+    if (!link_.has_channel()) {
+        co_return Status{};
     }
-    co_return co_await channel_->fail(*error, options_.policy.farewell_limit());
+    const bool was_up = link_.is_up();
+    auto rested = co_await link_.rest();
+    (void)rested;
+    if (state_.state() == DestinationState::done) {
+        // Also where the source has said its goodbye already.
+        auto said = co_await link_.channel().finish(options_.policy.farewell_limit());
+        co_return was_up ? said : Status{};
+    }
+    co_return co_await link_.channel().fail(*error, options_.policy.farewell_limit());
 }
 
 /// Giving back gigabytes takes time that the I/O thread should not spend.
 Task<void> DestinationSession::drop_machine() {
-    pages_.reset();
     auto drop = [this]() -> Status {
+        memory_.reset();
         machine_.reset();
         return {};
     };

@@ -3,7 +3,9 @@
 
 #include "migrate/cancel_gate.hpp"
 #include "migrate/channel_place.hpp"
-#include "migrate/handover.hpp"
+#include "migrate/operator_desk.hpp"
+#include "migrate/ownership/in_doubt_guest.hpp"
+#include "migrate/ownership/keeper.hpp"
 #include "migrate/phase.hpp"
 #include "migrate/policy.hpp"
 #include "migrate/progress.hpp"
@@ -20,6 +22,7 @@ namespace wherry::migrate {
 /// The VM that is about to arrive.
 struct Arrival {
     std::string vm_name;
+    std::string vm_id; ///< as the source says; fit to be shown, or empty
     std::string migration_id;
     std::string source_backend;
     vmm::MachineConfig config;
@@ -38,17 +41,24 @@ struct DestinationOptions {
     /// Its deadlines and `silence` count here; the rest is the source's affair.
     Policy policy;
     ChannelThreads threads = ChannelThreads::own;
+    /// Outlives the session and its outcome. Required.
+    OwnershipKeeper* keeper = nullptr;
+    /// The last record of this VM here, if it has any.
+    std::optional<OwnershipRecord> last_record;
+    /// Where a person decides, should that be necessary; outlives the session. May be null.
+    OperatorDesk* desk = nullptr;
 };
 
 struct DestinationOutcome {
-    /// done, abandoned or in_doubt.
+    /// done, abandoned, salvaged; lost: here, and it does not start; in_doubt.
     DestinationState state = DestinationState::abandoned;
     Custody custody = Custody::source;
-    /// done: running, or paused if it was so at the source. in_doubt: paused. abandoned: none.
+    /// done: running, or paused if it was so at the source. in_doubt, lost: paused. abandoned:
+    /// none.
     std::unique_ptr<vmm::Machine> machine;
     std::optional<formats::Error> error;
     /// While in_doubt; refers to `machine`.
-    std::optional<InDoubtGuest> doubt;
+    std::unique_ptr<InDoubtGuest> doubt;
     /// But for the id empty when the source ended before it had said which VM it brings.
     Arrival arrival;
     /// Of the VM, once it is ours.

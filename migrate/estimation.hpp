@@ -29,7 +29,8 @@ struct EstimationOptions {
     /// Goal and limit are looked at, mode and on_stall not.
     Policy policy;
     std::optional<KnownLink> known_link;
-    HybridSupport support = hybrid_support;
+    /// What both hosts can do is known once they speak: taken from this one.
+    HybridSupport support = HybridSupport::none;
 
     /// Names the first value that cannot be.
     [[nodiscard]] formats::Status check() const;

@@ -55,6 +55,7 @@ IncomingPages::IncomingPages(
     const transport::Executor& session,
     ChannelThreads threads)
     : memory_{memory},
+      file_{memory},
       session_{session},
       threads_{threads},
       book_{std::make_shared<Book>(count, session)},
@@ -97,7 +98,8 @@ Status IncomingPages::add(OpenedChannel opened) {
             [session = session_, book = book_](std::uint32_t, bool is_last) {
                 boost::asio::post(session, [book, is_last] { book->end_round(is_last); });
             }};
-    lane->receiver.emplace(memory_, *lane->channel, counters_, open_round_, std::move(callbacks));
+    lane->receiver.emplace(
+        memory_, placement_, *lane->channel, counters_, open_round_, std::move(callbacks));
     lanes_[index] = std::move(lane);
     return {};
 }
@@ -111,8 +113,19 @@ void IncomingPages::start(OnFailure on_failure) {
     for (const auto& lane : lanes_) {
         formats::invariant(lane != nullptr, "all bulk channels are there before they receive");
         receivers_.start_on(lane->place.executor(), lane->receiver->run(), report);
-        receivers_.start_on(lane->place.executor(), lane->channel->keep_alive());
+        if (!is_started_) {
+            receivers_.start_on(lane->place.executor(), lane->channel->keep_alive());
+        }
     }
+    is_started_ = true;
+}
+
+void IncomingPages::start_push(PagePlacement& placement, OnFailure on_failure) {
+    placement_ = &placement;
+    if (is_started_) {
+        open_next_round();
+    }
+    start(std::move(on_failure));
 }
 
 Task<IncomingPages::RoundEnd> IncomingPages::round_end(Duration patience) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "migrate/channel_place.hpp"
+#include "migrate/file_placement.hpp"
 #include "migrate/page_receiver.hpp"
 #include "migrate/reception.hpp"
 #include "transport/task_group.hpp"
@@ -44,6 +45,9 @@ public:
     transport::Task<RoundEnd> round_end(Duration patience);
     /// Lets the next round in.
     void open_next_round();
+    /// Post-copy, once the last round of pre-copy is over, or on channels that were made again: the
+    /// pages that are pushed go to `placement`, which outlives settle().
+    void start_push(PagePlacement& placement, OnFailure on_failure);
     /// Tells the source what is in place, as that changes. Until cancelled or `control` fails.
     transport::Task<void> tell_placed(SessionChannel& control);
 
@@ -59,6 +63,8 @@ private:
     struct Book;
 
     vmm::GuestMemory& memory_;
+    FilePlacement file_;
+    OpenPlacement placement_{&file_};
     transport::Executor session_;
     ChannelThreads threads_;
     PageCounters counters_;
@@ -68,6 +74,7 @@ private:
     /// Shared with calls on their way to a channel's thread; empty until the channel has come.
     std::vector<std::shared_ptr<Lane>> lanes_;
     transport::TaskGroup receivers_;
+    bool is_started_ = false;
     bool is_closed_ = false;
 };
 

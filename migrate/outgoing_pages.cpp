@@ -94,6 +94,15 @@ Task<void> OutgoingPages::send_part(Lane& lane, RoundPlan round, RoundTotals& to
 
 Task<RoundTotals> OutgoingPages::send(RoundPlan round, const dirtylog::DirtySet& pages) {
     supply_.begin_round(pages, count());
+    co_return co_await send_parts(round);
+}
+
+Task<RoundTotals> OutgoingPages::push(RoundPlan round, PushOrder& order) {
+    supply_.begin_push(order);
+    co_return co_await send_parts(round);
+}
+
+Task<RoundTotals> OutgoingPages::send_parts(RoundPlan round) {
     transport::TaskGroup sending{session_, transport::TaskGroup::OnFailure::cancel_siblings};
     std::vector<RoundTotals> parts(lanes_.size());
     for (std::size_t i = 0; i < lanes_.size(); ++i) {

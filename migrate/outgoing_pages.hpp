@@ -39,6 +39,8 @@ public:
     /// One round, with the marker on every channel. `pages` stays as it is until this ends; then
     /// all channels rest.
     transport::Task<RoundTotals> send(RoundPlan round, const dirtylog::DirtySet& pages);
+    /// Post-copy: what `order` hands out, until it is empty, and the marker of the last round.
+    transport::Task<RoundTotals> push(RoundPlan round, PushOrder& order);
     /// The destination's word; for a channel that is not there `protocol`.
     formats::Status placed(const formats::proto::Placed& said);
 
@@ -56,6 +58,7 @@ private:
     struct Lane;
     transport::Task<void> open_lane(Lane& lane, std::uint32_t index, const Opener& opener);
     static transport::Task<void> listen(Lane& lane);
+    transport::Task<RoundTotals> send_parts(RoundPlan round);
     static transport::Task<void> send_part(Lane& lane, RoundPlan round, RoundTotals& totals);
 
     const vmm::GuestMemory& memory_;

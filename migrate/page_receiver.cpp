@@ -3,14 +3,9 @@
 
 #include "migrate/send_window.hpp"
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
 #include <utility>
 
 #include <fmt/format.h>
-
-#include <unistd.h>
 
 namespace wherry::migrate {
 
@@ -21,40 +16,21 @@ using formats::PageCount;
 using formats::Status;
 using transport::Task;
 
-const vmm::MemoryRegion* region_of(const vmm::GuestMemory& memory, formats::PageRange pages) {
-    const auto regions = memory.regions();
-    const auto found = std::ranges::find_if(
-        regions, [&](const vmm::MemoryRegion& region) { return region.pages.contains(pages); });
-    return found == regions.end() ? nullptr : &*found;
-}
-
 } // namespace
 
 PageReceiver::PageReceiver(
-    vmm::GuestMemory& memory,
+    const vmm::GuestMemory& memory,
+    const OpenPlacement& placement,
     SessionChannel& channel,
     PageCounters& counters,
     const OpenRound& open_round,
     Callbacks callbacks)
-    : memory_{memory},
+    : placement_{placement},
       channel_{channel},
       counters_{counters},
       open_round_{open_round},
       callbacks_{std::move(callbacks)},
-      raw_(formats::bytes_of(formats::raw_pages_per_batch).value()) {}
-
-Status PageReceiver::check_ram() const {
-    for (const formats::PageRun& run : runs_) {
-        if (region_of(memory_, run.pages) == nullptr) {
-            return formats::fail(
-                ErrorCode::protocol,
-                fmt::format(
-                    "a page batch has pages from {:#x} on that are not RAM of this VM",
-                    formats::gpa_of(run.pages.first()).value()));
-        }
-    }
-    return {};
-}
+      batch_{memory} {}
 
 Status PageReceiver::check_round(std::string_view what, std::uint32_t round) const {
     if (round != round_) {
@@ -71,106 +47,22 @@ Status PageReceiver::check_round(std::string_view what, std::uint32_t round) con
     return {};
 }
 
-Status PageReceiver::place_raw(formats::PageRange pages, std::span<const std::byte> bytes) {
-    const vmm::MemoryRegion& region = *region_of(memory_, pages);
-    const auto into_region = formats::bytes_of(pages.first() - region.pages.first());
-    auto at = static_cast<off_t>((region.file_offset + into_region).value());
-    while (!bytes.empty()) {
-        const ssize_t written = ::pwrite(memory_.file(), bytes.data(), bytes.size(), at);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return formats::fail(formats::system_error(
-                written < 0 ? errno : ENOSPC, "placing pages in the VM's memory"));
-        }
-        bytes = bytes.subspan(static_cast<std::size_t>(written));
-        at += written;
-    }
-    return {};
-}
-
-Status PageReceiver::place() {
-    std::span<const std::byte> raw{raw_};
-    for (const formats::PageRun& run : runs_) {
-        Status placed;
-        if (run.encoding == formats::PageEncoding::zero) {
-            placed = memory_.zero(run.pages);
-        } else {
-            const auto size = static_cast<std::size_t>(run.encoded_length.value());
-            placed = place_raw(run.pages, raw.first(size));
-            raw = raw.subspan(size);
-        }
-        if (!placed) {
-            return placed;
-        }
-    }
-    return {};
-}
-
-Task<void> PageReceiver::read_payload(const formats::FrameHeader& header) {
-    if (header.payload_length < formats::Bytes{formats::batch_header_size}) {
-        co_return formats::fail(ErrorCode::protocol, "a page batch is shorter than its header");
-    }
-    std::array<std::byte, formats::batch_header_size> head{};
-    auto got = co_await channel_.take_part(head);
-    if (!got) {
-        co_return got;
-    }
-    auto said = formats::decode_batch_header(head, header.payload_length);
-    if (!said) {
-        co_return formats::fail(std::move(said).error());
-    }
-    auto in_turn = check_round("a page batch", said->round);
-    if (!in_turn) {
-        co_return in_turn;
-    }
-    table_.resize(formats::table_length(*said).value());
-    got = co_await channel_.take_part(table_);
-    if (!got) {
-        co_return got;
-    }
-    auto runs = formats::decode_batch_table(*said, table_, header.payload_length);
-    if (!runs) {
-        co_return formats::fail(std::move(runs).error());
-    }
-    runs_ = *std::move(runs);
-    // decode_batch_table has held the raw runs together to raw_pages_per_batch, and their bytes to
-    // the rest of the payload.
-    const auto size =
-        static_cast<std::size_t>(header.payload_length.value()) - head.size() - table_.size();
-    if (size > 0) {
-        got = co_await channel_.take_part(std::span{raw_}.first(size));
-        if (!got) {
-            co_return got;
-        }
-    }
-    auto checked = channel_.finish_payload(header);
-    if (!checked) {
-        co_return checked;
-    }
-    co_return check_ram();
-}
-
 Task<void> PageReceiver::take_batch(const formats::FrameHeader& header) {
-    auto taken = co_await channel_.bounded(read_payload(header));
+    auto taken = co_await batch_.read(channel_, header, [this](std::uint32_t round) {
+        return check_round("a page batch", round);
+    });
+    if (taken) {
+        taken = batch_.place(*placement_.load());
+    }
     if (!taken) {
         co_return taken;
-    }
-    taken = place();
-    if (!taken) {
-        co_return taken;
-    }
-    PageCount raw, zero;
-    for (const formats::PageRun& run : runs_) {
-        (run.encoding == formats::PageEncoding::raw ? raw : zero) += run.pages.count();
     }
     const auto length = header.payload_length + formats::Bytes{formats::frame_header_size};
     ++batch_count_;
-    raw_pages_ += raw;
-    zero_pages_ += zero;
+    raw_pages_ += batch_.raw_pages();
+    zero_pages_ += batch_.zero_pages();
     round_digest_.add(header.payload_digest);
-    counters_.add(raw, zero, length);
+    counters_.add(batch_.raw_pages(), batch_.zero_pages(), length);
     placed_ += length;
     if (placed_ - told_ >= placed_step) {
         told_ = placed_;
@@ -229,6 +121,7 @@ Status PageReceiver::end_round(const formats::proto::RoundEnd& said) {
 }
 
 Task<void> PageReceiver::run() {
+    is_complete_ = false;
     while (!is_complete_) {
         auto header = co_await channel_.receive();
         if (!header) {

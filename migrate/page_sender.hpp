@@ -2,8 +2,8 @@
 #pragma once
 
 #include "formats/page_digest.hpp"
-#include "formats/page_run.hpp"
 #include "migrate/bandwidth_limit.hpp"
+#include "migrate/outgoing_batch.hpp"
 #include "migrate/page_counters.hpp"
 #include "migrate/page_supply.hpp"
 #include "migrate/round_digest.hpp"
@@ -12,11 +12,8 @@
 #include "transport/notification.hpp"
 #include "vmm/guest_memory.hpp"
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
-#include <vector>
 
 namespace wherry::migrate {
 
@@ -43,9 +40,8 @@ struct RoundTotals {
     RoundTotals& operator+=(const RoundTotals& other) noexcept;
 };
 
-/// Sends pages on one bulk channel. Everything happens on the channel's thread: each page is copied
-/// once, and tested for zero, digested and encrypted where a core's cache still has it; only the
-/// copy is looked at. Buffers are reused; nothing is allocated per page.
+/// Sends pages on one bulk channel. Everything happens on the channel's thread; nothing is
+/// allocated per page.
 class PageSender {
 public:
     /// All outlive the sender.
@@ -63,16 +59,11 @@ public:
     void placed(formats::Bytes sum);
 
 private:
-    enum class Kind : std::uint8_t { raw, zero, untold };
-
     formats::Status fill();
-    formats::Status fill_from(PagePiece& piece);
-    formats::PageCount add(formats::PageRange pages, Kind kind, std::size_t copied_at);
     transport::Task<void> wait_for_window(formats::Bytes length);
     transport::Task<void> write(Pace pace);
     transport::Task<void> mark_end(RoundPlan round);
 
-    const vmm::GuestMemory& memory_;
     PageSupply& supply_;
     BandwidthLimit& limit_;
     PageCounters& counters_;
@@ -85,11 +76,7 @@ private:
     RoundTotals totals_;
     RoundDigest round_digest_;
     bool is_handed_out_ = false;
-    formats::PageBatchBuilder builder_{0};
-    std::vector<std::byte> raw_; ///< of fixed size
-    std::size_t used_ = 0;       ///< bytes of raw_
-    formats::PageCount untold_;
-    formats::StreamingDigest digest_;
+    OutgoingBatch batch_;
 };
 
 } // namespace wherry::migrate

@@ -25,9 +25,23 @@ void PageSupply::begin_round(const dirtylog::DirtySet& pages, std::uint32_t send
     senders_ = senders;
 }
 
+void PageSupply::begin_push(PushOrder& order) {
+    const std::scoped_lock held{mutex_};
+    order_ = &order;
+}
+
 std::vector<PagePiece> PageSupply::take(PageCount most) {
     const std::scoped_lock held{mutex_};
     std::vector<PagePiece> pieces;
+    if (order_ != nullptr) {
+        for (const formats::PageRange run : order_->take(most)) {
+            for (PageCount at; at < run.count(); at += pages_per_piece) {
+                const auto end = std::min(at + pages_per_piece, run.count());
+                pieces.push_back({run.part(at, end), ~std::uint64_t{0}});
+            }
+        }
+        return pieces;
+    }
     const PageCount fair{left_.value() / (2 * senders_)};
     PageCount budget = std::min(most, std::max(fair, smallest_portion));
     while (budget.value() > 0) {
@@ -58,6 +72,9 @@ std::uint64_t PageSupply::told_raw_of(formats::PageRange pages) const {
 
 void PageSupply::settle(std::span<const PagePiece> pieces) {
     const std::scoped_lock held{mutex_};
+    if (order_ != nullptr) {
+        return;
+    }
     for (const PagePiece& piece : pieces) {
         told_raw_.unmark(piece.pages);
         std::uint64_t bits = piece.told_raw;

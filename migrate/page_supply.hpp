@@ -3,6 +3,7 @@
 
 #include "dirtylog/dirty_set.hpp"
 #include "formats/page_range.hpp"
+#include "migrate/postcopy/push_order.hpp"
 #include "vmm/guest_memory.hpp"
 
 #include <cstdint>
@@ -30,6 +31,9 @@ public:
 
     /// `pages` stays as it is until the round is over. Only while no sender is at work.
     void begin_round(const dirtylog::DirtySet& pages, std::uint32_t senders);
+    /// Post-copy: from now on pages come out of `order`, which outlives their sending. All of them
+    /// are told, zero or not: nothing that the destination has of them counts.
+    void begin_push(PushOrder& order);
 
     /// Any thread: the next pages, at most `most`, and less towards the end, so that no sender is
     /// left with all that remains. None: the round is handed out.
@@ -41,6 +45,7 @@ private:
     [[nodiscard]] std::uint64_t told_raw_of(formats::PageRange pages) const;
 
     std::mutex mutex_;
+    PushOrder* order_ = nullptr; ///< in post-copy
     const dirtylog::DirtySet* pages_ = nullptr;
     formats::Gfn cursor_;
     formats::PageCount left_;

@@ -13,7 +13,6 @@ struct Row {
     std::string_view name;
     Custody custody;
     formats::Phase phase;
-    State on_failure;
     std::span<const State> next;
 };
 
@@ -25,51 +24,44 @@ constexpr std::array after_idle{S::connect, S::reclaimed};
 constexpr std::array after_connect{S::plan, S::reclaimed};
 constexpr std::array after_plan{S::precopy, S::reclaimed};
 constexpr std::array after_precopy{S::drain, S::reclaimed};
-constexpr std::array after_drain{S::offer, S::reclaimed};
-constexpr std::array after_offer{S::committed, S::reclaimed};
-constexpr std::array after_committed{S::handed_off, S::in_doubt};
+constexpr std::array after_drain{S::reclaimed};
 
-constexpr std::array<Row<S>, 10> source_table{{
-    {S::idle, "idle", Custody::source, Phase::none, S::reclaimed, after_idle},
-    {S::connect, "connect", Custody::source, Phase::connect, S::reclaimed, after_connect},
-    {S::plan, "plan", Custody::source, Phase::plan, S::reclaimed, after_plan},
-    {S::precopy, "precopy", Custody::source, Phase::precopy, S::reclaimed, after_precopy},
-    {S::drain, "drain", Custody::source, Phase::stop_and_copy, S::reclaimed, after_drain},
-    {S::offer, "offer", Custody::source, Phase::handover, S::reclaimed, after_offer},
-    {S::committed,
-     "committed",
-     Custody::undetermined,
-     Phase::handover,
-     S::in_doubt,
-     after_committed},
-    {S::handed_off, "handed-off", Custody::destination, Phase::done, S::handed_off, {}},
-    {S::reclaimed, "reclaimed", Custody::source, Phase::done, S::reclaimed, {}},
-    {S::in_doubt, "in-doubt", Custody::undetermined, Phase::done, S::in_doubt, {}},
+constexpr std::array<Row<S>, 14> source_table{{
+    {S::idle, "idle", Custody::source, Phase::none, after_idle},
+    {S::connect, "connect", Custody::source, Phase::connect, after_connect},
+    {S::plan, "plan", Custody::source, Phase::plan, after_plan},
+    {S::precopy, "precopy", Custody::source, Phase::precopy, after_precopy},
+    {S::drain, "drain", Custody::source, Phase::stop_and_copy, after_drain},
+    {S::offer, "offer", Custody::source, Phase::handover, {}},
+    {S::committed, "committed", Custody::undetermined, Phase::handover, {}},
+    {S::serving, "serving", Custody::destination, Phase::postcopy, {}},
+    {S::split, "split", Custody::destination, Phase::postcopy, {}},
+    {S::in_doubt, "in-doubt", Custody::undetermined, Phase::handover, {}},
+    {S::handed_off, "handed-off", Custody::destination, Phase::done, {}},
+    {S::reclaimed, "reclaimed", Custody::source, Phase::done, {}},
+    {S::lost, "lost", Custody::source, Phase::done, {}},
+    {S::salvaged, "salvaged", Custody::undetermined, Phase::done, {}},
 }};
 
 constexpr std::array d_after_idle{D::plan, D::abandoned};
 constexpr std::array d_after_plan{D::filling, D::abandoned};
 constexpr std::array d_after_filling{D::loaded, D::abandoned};
-constexpr std::array d_after_loaded{D::accepted, D::abandoned};
-// Abandoned by the source's word only: a failure does not lead there.
-constexpr std::array d_after_accepted{D::running, D::abandoned, D::in_doubt};
-constexpr std::array d_after_running{D::done, D::in_doubt};
+constexpr std::array d_after_loaded{D::abandoned};
 
-constexpr std::array<Row<D>, 9> destination_table{{
-    {D::idle, "idle", Custody::source, Phase::connect, D::abandoned, d_after_idle},
-    {D::plan, "plan", Custody::source, Phase::plan, D::abandoned, d_after_plan},
-    {D::filling, "filling", Custody::source, Phase::precopy, D::abandoned, d_after_filling},
-    {D::loaded, "loaded", Custody::source, Phase::state, D::abandoned, d_after_loaded},
-    {D::accepted,
-     "accepted",
-     Custody::undetermined,
-     Phase::handover,
-     D::in_doubt,
-     d_after_accepted},
-    {D::running, "running", Custody::destination, Phase::handover, D::in_doubt, d_after_running},
-    {D::done, "done", Custody::destination, Phase::done, D::done, {}},
-    {D::abandoned, "abandoned", Custody::source, Phase::done, D::abandoned, {}},
-    {D::in_doubt, "in-doubt", Custody::undetermined, Phase::done, D::in_doubt, {}},
+constexpr std::array<Row<D>, 13> destination_table{{
+    {D::idle, "idle", Custody::source, Phase::connect, d_after_idle},
+    {D::plan, "plan", Custody::source, Phase::plan, d_after_plan},
+    {D::filling, "filling", Custody::source, Phase::precopy, d_after_filling},
+    {D::loaded, "loaded", Custody::source, Phase::state, d_after_loaded},
+    {D::accepted, "accepted", Custody::undetermined, Phase::handover, {}},
+    {D::running, "running", Custody::destination, Phase::handover, {}},
+    {D::faulting, "faulting", Custody::destination, Phase::postcopy, {}},
+    {D::split, "split", Custody::destination, Phase::postcopy, {}},
+    {D::in_doubt, "in-doubt", Custody::undetermined, Phase::handover, {}},
+    {D::done, "done", Custody::destination, Phase::done, {}},
+    {D::abandoned, "abandoned", Custody::source, Phase::done, {}},
+    {D::lost, "lost", Custody::destination, Phase::done, {}},
+    {D::salvaged, "salvaged", Custody::undetermined, Phase::done, {}},
 }};
 
 const Row<S>& row(S state) noexcept {
@@ -131,11 +123,67 @@ formats::Phase phase_of(SourceState state) noexcept {
 formats::Phase phase_of(DestinationState state) noexcept {
     return row(state).phase;
 }
-SourceState after_failure(SourceState from) noexcept {
-    return row(from).on_failure;
+
+std::optional<SourceState> mirrored(SourceOwnerState state) noexcept {
+    switch (state) {
+    case SourceOwnerState::precopy:
+    case SourceOwnerState::offering:
+    case SourceOwnerState::committing:
+    case SourceOwnerState::reclaiming:
+    case SourceOwnerState::resuming:
+    case SourceOwnerState::handing_off:
+    case SourceOwnerState::salvaging:
+        return std::nullopt;
+    case SourceOwnerState::offer:
+        return S::offer;
+    case SourceOwnerState::committed:
+        return S::committed;
+    case SourceOwnerState::in_doubt:
+        return S::in_doubt;
+    case SourceOwnerState::serving:
+        return S::serving;
+    case SourceOwnerState::reclaimed:
+        return S::reclaimed;
+    case SourceOwnerState::handed_off:
+        return S::handed_off;
+    case SourceOwnerState::lost:
+        return S::lost;
+    case SourceOwnerState::split:
+        return S::split;
+    case SourceOwnerState::salvaged:
+        return S::salvaged;
+    }
+    return std::nullopt;
 }
-DestinationState after_failure(DestinationState from) noexcept {
-    return row(from).on_failure;
+
+std::optional<DestinationState> mirrored(DestinationOwnerState state) noexcept {
+    switch (state) {
+    case DestinationOwnerState::idle:
+    case DestinationOwnerState::accepting:
+    case DestinationOwnerState::launching:
+    case DestinationOwnerState::abandoning:
+    case DestinationOwnerState::salvaging:
+        return std::nullopt;
+    case DestinationOwnerState::accepted:
+        return D::accepted;
+    case DestinationOwnerState::in_doubt:
+        return D::in_doubt;
+    case DestinationOwnerState::starting:
+        return D::running;
+    case DestinationOwnerState::faulting:
+        return D::faulting;
+    case DestinationOwnerState::done:
+        return D::done;
+    case DestinationOwnerState::abandoned:
+        return D::abandoned;
+    case DestinationOwnerState::lost:
+        return D::lost;
+    case DestinationOwnerState::split:
+        return D::split;
+    case DestinationOwnerState::salvaged:
+        return D::salvaged;
+    }
+    return std::nullopt;
 }
 
 } // namespace wherry::migrate

@@ -104,6 +104,7 @@ Plan plan_for(vmm::Machine& machine) {
 
 void to_proto(const Plan& plan, formats::proto::Plan& into) {
     into.set_vm_name(plan.vm_name);
+    into.set_vm_id(plan.vm_id);
     vmm::to_proto(plan.config, *into.mutable_config());
     into.set_page_size(static_cast<std::uint32_t>(plan.page_size.value()));
     for (const formats::PageRange region : plan.regions) {
@@ -123,6 +124,7 @@ void to_proto(const Plan& plan, formats::proto::Plan& into) {
 formats::Result<Plan> from_proto(const formats::proto::Plan& message) {
     Plan plan;
     plan.vm_name = formats::sanitised(message.vm_name(), vm_name_limit);
+    plan.vm_id = formats::sanitised(message.vm_id(), vm_name_limit);
     auto config = vmm::from_proto(message.config());
     if (!config) {
         return formats::fail(std::move(config).error());

@@ -22,6 +22,7 @@ inline constexpr std::size_t vm_name_limit = 64;
 /// What the source tells the destination about its VM before anything of it moves.
 struct Plan {
     std::string vm_name;
+    std::string vm_id; ///< migrate::VmId as text; may be empty
     vmm::MachineConfig config;
     formats::Bytes page_size{formats::page_size};
     std::vector<formats::PageRange> regions;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/policy.hpp"
 
+#include <algorithm>
 #include <thread>
 
 #include <fmt/format.h>
@@ -33,6 +34,12 @@ std::uint32_t Policy::bulk_channels() const noexcept {
     return streams.value_or(std::clamp<std::uint32_t>(half, 1, most_by_itself));
 }
 
+Patience Policy::ownership_patience() const noexcept {
+    Patience patience;
+    patience.reply = handover_deadline;
+    return patience;
+}
+
 formats::Status Policy::check() const {
     using std::chrono::hours;
     using std::chrono::milliseconds;
@@ -48,6 +55,7 @@ formats::Status Policy::check() const {
         {"plan deadline", plan_deadline, milliseconds{100}, hours{1}},
         {"handover deadline", handover_deadline, milliseconds{100}, hours{1}},
         {"deadline", deadline.value_or(hours{1}), milliseconds{100}, hours{24 * 7}},
+        {"recover timeout", recover_timeout.value_or(hours{1}), milliseconds{0}, hours{24 * 365}},
     };
     for (const Time& time : times) {
         if (time.value < time.smallest || time.value > time.largest) {
@@ -64,13 +72,6 @@ formats::Status Policy::check() const {
                     in_ms(time.value)));
         }
     }
-    if (hybrid_support == HybridSupport::none &&
-        (mode == Mode::hybrid || on_stall == OnStall::hybrid)) {
-        return formats::fail(
-            formats::ErrorCode::unsupported,
-            "this version cannot run a guest at the destination before all of its memory is there; "
-            "--on-stall throttle slows it down instead");
-    }
     if (stall_rounds == 0 || max_rounds == 0) {
         return formats::fail(
             formats::ErrorCode::invalid_argument, "a migration needs at least one round");
@@ -83,12 +84,14 @@ formats::Status Policy::check() const {
                 channels_limit,
                 *streams));
     }
-    if (bandwidth && bandwidth->value() < 64 * 1024) {
-        return formats::fail(
-            formats::ErrorCode::invalid_argument,
-            fmt::format(
-                "the bandwidth of a migration is at least 64 KiB/s, not {} B/s",
-                bandwidth->value()));
+    for (const auto& limit : {bandwidth, postcopy_bandwidth}) {
+        if (limit && limit->value() < 64 * 1024) {
+            return formats::fail(
+                formats::ErrorCode::invalid_argument,
+                fmt::format(
+                    "the bandwidth of a migration is at least 64 KiB/s, not {} B/s",
+                    limit->value()));
+        }
     }
     return {};
 }

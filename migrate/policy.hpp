@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formats/result.hpp"
+#include "migrate/ownership/owner.hpp"
 #include "transport/rate_limiter.hpp"
 
 #include <algorithm>
@@ -37,9 +38,6 @@ enum class HybridSupport : std::uint8_t { none, both_sides };
 [[nodiscard]] constexpr OnStall default_on_stall(HybridSupport support) noexcept {
     return support == HybridSupport::both_sides ? OnStall::hybrid : OnStall::throttle;
 }
-/// What the sessions of this version can do: `none` as long as no post-copy is built. With it goes
-/// the refusal in Policy::check().
-inline constexpr HybridSupport hybrid_support = HybridSupport::none;
 
 /// How many channels of one role a migration may have.
 inline constexpr std::uint32_t channels_limit = 16;
@@ -49,7 +47,8 @@ struct Policy {
     /// The blackout aimed at: the switch-over happens when the predicted one is within it.
     Duration downtime = std::chrono::milliseconds{100};
     Mode mode = Mode::precopy;
-    OnStall on_stall = default_on_stall(hybrid_support);
+    /// Unset: default_on_stall(), once it is known what both sides can do.
+    std::optional<OnStall> on_stall;
     /// For everything until the guest stands still, from the start of the migration. What follows
     /// when it has passed is what follows a stall; a guest is not slowed down then, but stays.
     std::optional<Duration> deadline;
@@ -58,6 +57,11 @@ struct Policy {
     std::uint32_t max_rounds = 40;
     /// Upper limit on the wire. Not applied while the guest stands still.
     std::optional<BytesPerSecond> bandwidth;
+    /// The same for what follows the guest in post-copy. Pages that it waits for do not wait.
+    std::optional<BytesPerSecond> postcopy_bandwidth;
+    /// How long a lost connection is tried to be made again once the guest has been given up, until
+    /// a person is left to decide. Unset: for ever.
+    std::optional<Duration> recover_timeout;
     /// Bulk channels, 1 to 16. Unset: as many as the processors of this host can feed.
     std::optional<std::uint32_t> streams;
     /// The peer counts as lost when nothing came from it, or it took nothing, for this long.
@@ -72,6 +76,8 @@ struct Policy {
     [[nodiscard]] Duration farewell_limit() const noexcept {
         return std::min<Duration>(std::chrono::seconds{1}, silence);
     }
+    /// How long a side waits in a hand-over before it goes on in another way.
+    [[nodiscard]] Patience ownership_patience() const noexcept;
     /// `streams`, or what that comes to.
     [[nodiscard]] std::uint32_t bulk_channels() const noexcept;
     /// Names the first value that cannot be.

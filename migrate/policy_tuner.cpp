@@ -26,8 +26,9 @@ formats::Status PolicyTuner::change(const PolicyChange& change) {
     }
     Policy wanted = *shared_->policy;
     wanted.downtime = change.downtime.value_or(wanted.downtime);
-    wanted.on_stall = change.on_stall.value_or(wanted.on_stall);
+    wanted.on_stall = change.on_stall ? change.on_stall : wanted.on_stall;
     wanted.bandwidth = change.bandwidth.value_or(wanted.bandwidth);
+    wanted.postcopy_bandwidth = change.postcopy_bandwidth.value_or(wanted.postcopy_bandwidth);
     wanted.deadline = change.deadline.value_or(wanted.deadline);
     if (auto good = wanted.check(); !good) {
         return good;

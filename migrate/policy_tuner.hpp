@@ -16,6 +16,7 @@ struct PolicyChange {
     std::optional<OnStall> on_stall{};
     /// Set to nothing: no limit, no deadline.
     std::optional<std::optional<BytesPerSecond>> bandwidth{};
+    std::optional<std::optional<BytesPerSecond>> postcopy_bandwidth{};
     std::optional<std::optional<Duration>> deadline{};
 };
 

@@ -45,6 +45,12 @@ void Progress::enter(formats::Phase phase) {
     tell(now_());
 }
 
+void Progress::explain(std::string state, std::string sentence) {
+    snapshot_.ownership_state = std::move(state);
+    snapshot_.ownership = std::move(sentence);
+    tell(now_());
+}
+
 void Progress::begin_round(std::uint32_t round, formats::Bytes total) {
     round_started_ = now_();
     snapshot_.round = round;

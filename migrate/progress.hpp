@@ -31,6 +31,11 @@ struct ProgressSnapshot {
     Duration downtime_goal{};
     std::uint32_t streams = 0;     ///< bulk channels; 0 until they are open
     unsigned throttle_percent = 0; ///< by which the guest is slowed down
+    /// The owner's state, and what is waited for; empty before the hand-over.
+    std::string ownership_state, ownership;
+    /// Post-copy: pages still missing, and who waits for some.
+    formats::PageCount missing;
+    std::uint64_t waiting = 0;
     /// Until the end of this round; unset while there is no rate.
     std::optional<Duration> eta;
     Duration elapsed{};
@@ -61,6 +66,13 @@ struct Forecast {
     friend bool operator==(const Forecast&, const Forecast&) = default;
 };
 
+/// Post-copy, as the destination saw it.
+struct FaultReport {
+    std::uint64_t count = 0; ///< times that somebody waited for a page
+    Duration median{}, p99{}, longest{};
+    formats::PageCount repeated; ///< pages that came twice
+};
+
 /// How a migration went, also when it failed half way.
 struct Report {
     /// The last one is the one sent while the guest stood still.
@@ -78,6 +90,7 @@ struct Report {
     std::optional<Forecast> predicted_first, predicted_last;
     /// What the plan exchange found, one sentence each.
     std::vector<std::string> plan;
+    std::optional<FaultReport> faults;
     /// What went wrong without a bearing on the outcome, such as a farewell that was cut off.
     std::vector<std::string> notes;
 };
@@ -129,6 +142,14 @@ public:
     void predict(Duration blackout, formats::Bytes left) noexcept;
     /// After the first pass.
     void forecast(const Forecast& whole) noexcept { report_.predicted_first = whole; }
+    /// Tells the observer at once.
+    void explain(std::string state, std::string sentence);
+    /// Post-copy, on the destination.
+    void set_missing(formats::PageCount missing, std::uint64_t waiting) noexcept {
+        snapshot_.missing = missing;
+        snapshot_.waiting = waiting;
+    }
+    void set_faults(const FaultReport& faults) noexcept { report_.faults = faults; }
     [[nodiscard]] Blackout& blackout() noexcept { return report_.blackout; }
 
     [[nodiscard]] const ProgressSnapshot& snapshot() const noexcept { return snapshot_; }

@@ -79,6 +79,10 @@ Intake::~Intake() {
     state_->changed.notify_all();
 }
 
+void Intake::forget_waiting() {
+    state_->waiting.clear();
+}
+
 Task<OpenedChannel> Intake::next_channel(ChannelRole role, Duration limit) {
     const auto until = std::chrono::steady_clock::now() + limit;
     auto& waiting = state_->waiting;

@@ -44,6 +44,9 @@ public:
     /// after a lost connection too. timed_out after `limit`.
     transport::Task<OpenedChannel> next_channel(ChannelRole role, Duration limit);
 
+    /// Those that have come and were not fetched: of a connection that has been lost since.
+    void forget_waiting();
+
 private:
     friend class Reception;
     /// Shared with the reception and with peers that are being greeted.

@@ -51,6 +51,24 @@ std::string_view name_of(Control::MessageCase message) noexcept {
         return "keep_alive";
     case Control::kPlaced:
         return "placed";
+    case Control::kMissingEnd:
+        return "missing_end";
+    case Control::kPageRequest:
+        return "page_request";
+    case Control::kAsk:
+        return "ask";
+    case Control::kTookBack:
+        return "took_back";
+    case Control::kRefused:
+        return "refused";
+    case Control::kLost:
+        return "lost";
+    case Control::kComplete:
+        return "complete";
+    case Control::kPagesLost:
+        return "pages_lost";
+    case Control::kRejoin:
+        return "rejoin";
     case Control::MESSAGE_NOT_SET:
         return "unknown";
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a source ends. What it does on the way there is in detail/source_phases.cpp.
+// How a source begins and ends. What it does on the way is in detail/source_*.cpp.
 #include "migrate/source_session.hpp"
 
 #include "migrate/detail/source_flow.hpp"
@@ -13,7 +13,62 @@ namespace detail {
 using formats::ErrorCode;
 using formats::Status;
 
+SourceSession::SourceSession(
+    vmm::Machine& machine,
+    SourceOptions options,
+    Connector connect,
+    CancelGate& gate,
+    Observer& observer,
+    const transport::Executor& executor)
+    : machine_{machine},
+      options_{std::move(options)},
+      connector_{std::move(connect)},
+      gate_{gate},
+      executor_{executor},
+      worker_{1},
+      progress_{observer, machine.memory().size(), options_.policy.downtime},
+      owner_{SourceOwner::holding(
+          options_.epoch, options_.last_record, options_.policy.ownership_patience())},
+      runner_{*owner_, *this, executor},
+      limit_{executor},
+      link_{
+          formats::Side::source,
+          executor,
+          {.on_word =
+               [this](const event::Received& word, const Control& message) {
+                   on_word(word, message);
+               },
+           .on_missing = [this](dirtylog::DirtySet missing) { on_missing(std::move(missing)); },
+           .on_placed =
+               [this](const formats::proto::Placed& said) {
+                   Status known =
+                       formats::fail(ErrorCode::protocol, "the destination speaks of no page yet");
+                   if (pages_) {
+                       known = pages_->placed(said);
+                   }
+                   if (!known) {
+                       lose_pages(known.error());
+                   }
+               },
+           .on_lost =
+               [this](const formats::Error& error) {
+                   on_link_lost(error);
+               }}},
+      running_{executor},
+      helpers_{executor},
+      convergence_{options_.policy},
+      throttle_{machine},
+      deadline_{executor},
+      phases_ended_{executor},
+      patience_{executor} {
+    limit_.set_rate(options_.policy.bandwidth);
+}
+
 Task<SourceOutcome> SourceSession::run() {
+    running_.start(runner_.run());
+    if (options_.desk != nullptr) {
+        options_.desk->attach(runner_);
+    }
     Status ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
     transport::TaskGroup main{executor_};
     main.start(phases(), [&ended](const Status& outcome) { ended = outcome; });
@@ -23,11 +78,16 @@ Task<SourceOutcome> SourceSession::run() {
         if (pages_) {
             pages_->close(); // whatever they are writing
         }
-        if (channel_) {
-            channel_->hurry(options_.policy.farewell_limit());
+        if (owner_->state() == SourceOwnerState::precopy && link_.has_channel()) {
+            link_.channel().hurry(options_.policy.farewell_limit());
         }
     };
-    gate_.on_request(stop_);
+    gate_.on_request([this] {
+        if (stop_) {
+            stop_();
+        }
+        runner_.tell(event::Cancelled{});
+    });
     if (options_.tuner != nullptr) {
         options_.tuner->attach(options_.policy, [this](const Policy& policy) { adopt(policy); });
     }
@@ -35,13 +95,30 @@ Task<SourceOutcome> SourceSession::run() {
     // The outcome arrives through `ended`, whatever it is.
     auto joined = co_await main.join();
     (void)joined;
-    deadline_.cancel();
+    deadline_.silence();
+    stop_ = {};
+    phases_ended_.notify_all();
+    if (stopped_) {
+        if (!ended && was_ended_by_owner(ended.error())) {
+            ended = {};
+        }
+        if (!ended) {
+            runner_.tell(event::Failed{ended.error().text()});
+        }
+        auto over = co_await runner_.wait_until([this] { return is_over(); });
+        (void)over;
+    }
     if (options_.tuner != nullptr) {
         options_.tuner->detach();
     }
     gate_.on_request({});
-    stop_ = {};
     co_return co_await conclude(std::move(ended));
+}
+
+/// It has decided while something was still waited for.
+bool SourceSession::was_ended_by_owner(const formats::Error& error) const {
+    return error.code() == ErrorCode::cancelled && !interruption_ && !is_late_ &&
+           !gate_.is_requested();
 }
 
 void SourceSession::interrupt(const formats::Error& error) {
@@ -54,24 +131,27 @@ void SourceSession::interrupt(const formats::Error& error) {
 
 void SourceSession::adopt(const Policy& policy) {
     options_.policy = policy;
-    limit_.set_rate(policy.bandwidth);
+    limit_.set_rate(
+        state_.state() == SourceState::serving ? policy.postcopy_bandwidth : policy.bandwidth);
     convergence_.adopt(policy);
     slow_down(convergence_.throttle_percent());
     progress_.set_downtime_goal(policy.downtime);
     arm_deadline();
 }
 
-/// A guest that is to be stopped late is stopped at the end of a round; all else ends at once. Once
-/// the guest stands still the deadline is met.
+/// A guest that is to be stopped late, or to go hybrid, is stopped at the end of a round, the first
+/// pass excepted in the latter case: it is always made. All else ends at once. Once the guest
+/// stands still the deadline is met.
 void SourceSession::arm_deadline() {
     const Policy& policy = options_.policy;
     if (!policy.deadline || policy.on_stall == OnStall::stop) {
-        deadline_.cancel();
+        deadline_.silence();
         return;
     }
-    deadline_.expires_at(progress_.started() + *policy.deadline);
-    deadline_.async_wait([this](const boost::system::error_code& error) {
-        if (!error && stop_ && state_.state() <= SourceState::precopy) {
+    deadline_.set_at(progress_.started() + *policy.deadline, [this] {
+        const bool goes_hybrid =
+            options_.policy.on_stall == OnStall::hybrid || options_.policy.mode == Mode::hybrid;
+        if (stop_ && state_.state() <= SourceState::precopy && !(goes_hybrid && round_ > 0)) {
             is_late_ = true;
             stop_();
         }
@@ -91,104 +171,121 @@ std::string SourceSession::explain_lateness() const {
         why);
 }
 
-/// The one place that says what a failure means. It depends on the state alone: before the commit
-/// point the guest goes on here, after it this side does not know.
+/// Why the VM is here still, or not known to be there.
+Task<formats::Error> SourceSession::explain_failure(Status ended) {
+    if (ended) {
+        // Everything was sent; what came then is the owner's to tell, and the destination's.
+        ended = formats::fail(
+            state_.state() == SourceState::in_doubt ? ErrorCode::in_doubt : ErrorCode::refused,
+            owner_->status().sentence);
+        auto waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
+        if (waited && link_.channel().peer_has_failed()) {
+            ended = link_.inbox().status();
+        } else if (loss_) {
+            ended = formats::fail(*loss_);
+        }
+    }
+    if (interruption_ && ended.error().code() == ErrorCode::cancelled && !gate_.is_requested()) {
+        ended = formats::fail(*interruption_);
+    }
+    co_await hear_last_words(ended);
+    if (gate_.is_requested() && owner_->status().custody == Custody::source) {
+        // Whatever wait it was that the request ended.
+        ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
+    }
+    if (is_late_ && ended.error().code() == ErrorCode::cancelled && !gate_.is_requested()) {
+        ended = formats::fail(ErrorCode::timed_out, explain_lateness());
+    }
+    co_return std::move(ended).error();
+}
+
+/// The one place that says how it ended. Who has the VM is the owner's word; before the guest was
+/// stopped it has not been asked, and the VM is here.
 Task<SourceOutcome> SourceSession::conclude(Status ended) {
     SourceOutcome outcome;
-    if (!ended) {
-        const SourceState next = after_failure(state_.state());
-        // First of all the guest goes on.
-        slow_down(0);
-        Status resumed;
-        if (next == SourceState::reclaimed) {
-            resumed = co_await go_on_here();
+    slow_down(0);
+    const auto failed_in = state_.state();
+    if (owner_->state() == SourceOwnerState::precopy) {
+        enter(SourceState::reclaimed);
+    } else if (is_given_up_for_now() && state_.state() != SourceState::in_doubt) {
+        follow(SourceState::in_doubt);
+    }
+    if (state_.state() != SourceState::handed_off) {
+        auto why = co_await explain_failure(std::move(ended));
+        if (start_failure_ && why) {
+            progress_.note(why->text());
+            why = *start_failure_;
         }
-        if (interruption_ && ended.error().code() == ErrorCode::cancelled &&
-            !gate_.is_requested()) {
-            ended = formats::fail(*interruption_);
-        }
-        co_await hear_last_words(ended);
-        if (gate_.is_requested() && ended.error().code() == ErrorCode::cancelled) {
-            // Whatever wait it was that the request ended.
-            ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
-        }
-        if (is_late_ && ended.error().code() == ErrorCode::cancelled && !gate_.is_requested()) {
-            ended = formats::fail(ErrorCode::timed_out, explain_lateness());
-        }
-        formats::Error error = std::move(ended).error();
-        if (!resumed) {
-            progress_.note(error.text());
-            error = std::move(resumed).error();
-        }
-        outcome.error = std::move(error).at(phase_of(state_.state()), formats::Side::source);
-        enter(next);
+        outcome.error = std::move(*why).at(phase_of(failed_in), formats::Side::source);
     }
     auto stopped = co_await stop_tracking();
     if (!stopped) {
         progress_.note(stopped.error().text());
     }
-    co_await stop_helpers();
+    if (options_.desk != nullptr) {
+        options_.desk->detach();
+    }
+    runner_.stop();
+    auto ran = co_await running_.join();
+    (void)ran;
+    helpers_.cancel();
+    auto helped = co_await helpers_.join();
+    (void)helped;
+    co_await end_recovery();
     co_await end_pages();
-    if (channel_) {
-        Status said;
-        if (state_.state() == SourceState::reclaimed) {
-            said = co_await channel_->fail(*outcome.error, options_.policy.farewell_limit());
-        } else if (state_.state() == SourceState::handed_off) {
-            said = co_await channel_->finish(options_.policy.farewell_limit());
-        } else {
-            // Nothing may be said after a commit that could be taken for its opposite.
-            channel_->close();
-        }
-        if (!said) {
-            progress_.note("saying goodbye: " + said.error().text());
-        }
+    auto said = co_await say_goodbye(outcome.error);
+    if (!said) {
+        progress_.note("saying goodbye: " + said.error().text());
     }
     if (state_.state() == SourceState::in_doubt) {
-        outcome.doubt.emplace(std::move(*given_up_).in_doubt());
-        outcome.error =
-            formats::Error{
-                ErrorCode::in_doubt,
-                fmt::format(
-                    "the VM was given up as epoch {} and the destination's word that it runs it "
-                    "never "
-                    "came ({}); it stays paused here until someone has looked at the destination "
-                    "and "
-                    "decided with 'wherry resolve'",
-                    static_cast<std::uint64_t>(options_.epoch) + 1,
-                    outcome.error->text())}
-                .at(formats::Phase::handover, formats::Side::source);
+        outcome.error = formats::Error{ErrorCode::in_doubt, owner_->status().sentence}.at(
+            formats::Phase::handover, formats::Side::source);
     }
     outcome.state = state_.state();
-    outcome.custody = state_.custody();
-    outcome.epoch = handover_.epoch_if_kept();
+    outcome.custody = owner_->status().custody;
+    outcome.epoch = owner_->epoch();
     outcome.report = progress_.report();
+    if (state_.state() == SourceState::in_doubt) {
+        outcome.doubt = std::make_unique<InDoubtGuest>(
+            std::move(owner_), *options_.keeper, Keep::source, [guest = *stopped_]() mutable {
+                return guest.go_on();
+            });
+    }
     co_return outcome;
+}
+
+/// Nothing may be said after a commit that could be taken for its opposite.
+Task<void> SourceSession::say_goodbye(const std::optional<formats::Error>& error) {
+    if (!link_.has_channel()) {
+        co_return Status{};
+    }
+    const bool was_up = link_.is_up();
+    auto rested = co_await link_.rest();
+    (void)rested;
+    if (state_.state() == SourceState::reclaimed) {
+        co_return co_await link_.channel().fail(*error, options_.policy.farewell_limit());
+    }
+    if (state_.state() == SourceState::handed_off) {
+        // Also where the destination has said its goodbye already.
+        auto said = co_await link_.channel().finish(options_.policy.farewell_limit());
+        co_return was_up ? said : Status{};
+    }
+    link_.drop();
+    co_return Status{};
 }
 
 /// Where the peer ended the conversation it may have said why, in bytes that have arrived but are
 /// not read yet. Its words are better than our "connection lost".
 Task<void> SourceSession::hear_last_words(Status& ended) {
-    if (!inbox_ || ended.error().code() != ErrorCode::connection_lost) {
+    if (!link_.has_channel() || ended.error().code() != ErrorCode::connection_lost) {
         co_return Status{};
     }
-    auto waited = co_await inbox_->wait_for_end(options_.policy.farewell_limit());
-    auto heard = inbox_->status();
-    if (waited && !heard && channel_->peer_has_failed()) {
+    auto waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
+    auto heard = link_.inbox().status();
+    if (waited && !heard && link_.channel().peer_has_failed()) {
         ended = std::move(heard);
     }
     co_return waited;
-}
-
-Task<void> SourceSession::go_on_here() {
-    if (!paused_) {
-        co_return Status{};
-    }
-    auto take_back = [this] {
-        return std::move(*paused_).take_back();
-    };
-    auto resumed = co_await on_worker(take_back);
-    paused_.reset();
-    co_return resumed;
 }
 
 Task<void> SourceSession::stop_tracking() {
@@ -201,23 +298,6 @@ Task<void> SourceSession::stop_tracking() {
     auto stopped = co_await on_worker(stop);
     tracker_.reset();
     co_return stopped;
-}
-
-Task<void> SourceSession::stop_helpers() {
-    helpers_.cancel();
-    // What they ended with has been seen through the inbox and through failed sends.
-    co_return co_await helpers_.join();
-}
-
-/// Threads end before anything of the machine may go.
-Task<void> SourceSession::end_pages() {
-    if (!pages_) {
-        co_return Status{};
-    }
-    pages_->close();
-    auto settled = co_await pages_->settle();
-    count_pages();
-    co_return settled;
 }
 
 } // namespace detail

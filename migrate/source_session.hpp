@@ -4,7 +4,9 @@
 #include "migrate/cancel_gate.hpp"
 #include "migrate/channel_name.hpp"
 #include "migrate/channel_place.hpp"
-#include "migrate/handover.hpp"
+#include "migrate/operator_desk.hpp"
+#include "migrate/ownership/in_doubt_guest.hpp"
+#include "migrate/ownership/keeper.hpp"
 #include "migrate/phase.hpp"
 #include "migrate/policy.hpp"
 #include "migrate/policy_tuner.hpp"
@@ -27,10 +29,19 @@ using Connector = std::function<transport::Task<std::unique_ptr<transport::ByteS
 
 struct SourceOptions {
     std::string vm_name;
+    std::string vm_id;        ///< migrate::VmId as text; sent along
     std::string migration_id; ///< unique; in messages on both sides
     /// How often the VM has changed hands so far; the destination gets the next one.
     Epoch epoch{};
     Policy policy;
+    /// What decides who has the VM: "local", or a shared arbiter's name.
+    std::string arbiter = "local";
+    /// Outlives the session and its outcome. Required.
+    OwnershipKeeper* keeper = nullptr;
+    /// The last record of this VM here, if it has any.
+    std::optional<OwnershipRecord> last_record;
+    /// Where a person decides, should that be necessary; outlives the session. May be null.
+    OperatorDesk* desk = nullptr;
     /// Where the policy may be changed while it is at work; outlives the session. May be null.
     PolicyTuner* tuner = nullptr;
     ChannelThreads threads = ChannelThreads::own;
@@ -39,7 +50,7 @@ struct SourceOptions {
 };
 
 struct SourceOutcome {
-    /// handed_off, reclaimed or in_doubt.
+    /// handed_off, reclaimed, salvaged; lost: here, and it does not go on; in_doubt.
     SourceState state = SourceState::reclaimed;
     Custody custody = Custody::source;
     /// What the VM on this side is from now on: as before, or two later where it was offered and
@@ -48,7 +59,7 @@ struct SourceOutcome {
     /// What went wrong; `cancelled` after a cancel. Unset: the destination runs the guest.
     std::optional<formats::Error> error;
     /// While in_doubt: the machine stays paused until this is resolved.
-    std::optional<InDoubtGuest> doubt;
+    std::unique_ptr<InDoubtGuest> doubt;
     Report report;
 };
 

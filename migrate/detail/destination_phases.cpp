@@ -20,19 +20,19 @@ namespace {
 constexpr Duration patience = std::chrono::minutes{2};
 /// Often enough for a line that people watch.
 constexpr Duration count_every = std::chrono::milliseconds{100};
+constexpr std::size_t arbiter_name_limit = 1024;
 
 } // namespace
 
 Task<void> DestinationSession::phases() {
     using Phase = Task<void> (DestinationSession::*)();
-    constexpr std::array<Phase, 7> phases{
+    constexpr std::array<Phase, 6> phases{
         &DestinationSession::listen,
         &DestinationSession::plan,
         &DestinationSession::gather,
         &DestinationSession::fill,
-        &DestinationSession::load,
-        &DestinationSession::accept,
-        &DestinationSession::start};
+        &DestinationSession::take_offer,
+        &DestinationSession::load};
     co_return co_await detail::in_order(*this, phases);
 }
 
@@ -42,14 +42,13 @@ Task<void> DestinationSession::listen() {
     if (!checked) {
         co_return checked;
     }
-    // Nobody may be waiting for the source's word when it says that it has failed.
-    helpers_.start(inbox_.listen(), [this](const Status& ended) {
-        if (!ended && state_.state() <= DestinationState::filling) {
-            interrupt(ended.error());
-        }
-    });
-    helpers_.start(channel_->keep_alive());
-    co_return Status{};
+    auto adopted = co_await link_.adopt(intake_->take_control());
+    if (adopted) {
+        Attempt attempt;
+        attempt.migration_id = arrival_.migration_id;
+        runner_.tell(event::Connected{attempt});
+    }
+    co_return adopted;
 }
 
 Task<void> DestinationSession::plan() {
@@ -66,10 +65,11 @@ Task<void> DestinationSession::plan() {
     if (!step) {
         co_return step;
     }
-    step = inbox_.only_pages_are_due();
+    step = link_.inbox().only_pages_are_due();
     if (!step) {
         co_return step;
     }
+    link_.inbox().missing_pages_are_of(machine_->memory());
     co_return co_await answer_plan();
 }
 
@@ -81,11 +81,12 @@ Task<void> DestinationSession::answer_plan() {
     good.set_available_memory_bytes(offer_.available_memory.value());
     good.set_ticket(intake_->ticket().to_wire());
     good.set_bulk_channels(streams_);
+    good.set_postcopy_obstacle(options_.host.postcopy_obstacle);
     for (const std::string& finding : found) {
         good.add_findings(finding);
     }
     progress_.planned(std::move(found));
-    co_return co_await channel_->send(answer);
+    co_return co_await link_.channel().send(answer);
 }
 
 /// Everything that speaks against the VM is said at once, before anything is made for it.
@@ -97,6 +98,7 @@ Task<void> DestinationSession::check_plan(const formats::proto::Plan& message) {
     plan_ = *std::move(plan);
     streams_ = std::clamp<std::uint32_t>(message.bulk_channels(), 1, channels_limit);
     arrival_.vm_name = plan_.vm_name;
+    arrival_.vm_id = plan_.vm_id;
     arrival_.source_backend = plan_.backend;
     arrival_.config = plan_.config;
     progress_.set_memory(plan_.config.memory);
@@ -126,6 +128,7 @@ Task<void> DestinationSession::make_machine() {
         co_return checked;
     }
     pages_.emplace(machine_->memory(), streams_, executor_, options_.threads);
+    page_tasks_.emplace(executor_);
     co_return Status{};
 }
 
@@ -157,6 +160,14 @@ Task<void> DestinationSession::watch_pages() {
 }
 
 void DestinationSession::count_pages() {
+    if (memory_ && is_faulting_) {
+        progress_.set_missing(memory_->missing_count(), memory_->queue().waiting());
+        const auto status = owner_->status();
+        progress_.explain(std::string{status.state}, status.sentence);
+    }
+    if (!pages_) {
+        return;
+    }
     const auto now = pages_->counters().sums();
     if (now != counted_) {
         progress_.add_pages(
@@ -171,10 +182,10 @@ Task<void> DestinationSession::fill() {
     progress_.begin_round(0, formats::Bytes{0});
     pages_->start([this](const formats::Error& error) {
         if (state_.state() <= DestinationState::filling) {
-            interrupt(error);
+            lose_pages(error);
         }
     });
-    helpers_.start(pages_->tell_placed(*channel_));
+    page_tasks_->start(pages_->tell_placed(link_.channel()));
     helpers_.start(watch_pages());
     while (true) {
         auto end = co_await pages_->round_end(patience);
@@ -190,16 +201,39 @@ Task<void> DestinationSession::fill() {
         pages_->open_next_round();
         Control answer;
         answer.mutable_round_stored()->set_round(end->round);
-        auto told = co_await channel_->send(answer);
+        auto told = co_await link_.channel().send(answer);
         if (!told) {
             co_return told;
         }
     }
-    auto state = co_await inbox_.expect_state(options_.policy.handover_deadline);
+    auto state = co_await link_.inbox().expect_state(options_.policy.handover_deadline);
     if (!state) {
         co_return formats::fail(std::move(state).error());
     }
     state_bytes_ = *std::move(state);
+    co_return Status{};
+}
+
+/// It follows the state at once. That this side would take the VM is written while it is loaded.
+Task<void> DestinationSession::take_offer() {
+    auto offer = co_await expect(Control::kOffer, options_.policy.handover_deadline);
+    if (!offer) {
+        co_return formats::fail(std::move(offer).error());
+    }
+    Attempt attempt;
+    attempt.arbiter = offer->offer().arbiter();
+    attempt.migration_id = arrival_.migration_id;
+    attempt.pages_missing = offer->offer().pages_are_missing();
+    if (attempt.arbiter.size() > arbiter_name_limit || attempt.arbiter.empty() ||
+        attempt.pages_missing != missing_.has_value()) {
+        co_return formats::fail(
+            ErrorCode::protocol,
+            fmt::format("{} made an offer that it did not prepare", link_.channel().peer()));
+    }
+    is_offered_ = true;
+    link_.hear_words();
+    offered_epoch_ = Epoch{offer->offer().epoch()};
+    runner_.tell(event::Offered{offered_epoch_, attempt});
     co_return Status{};
 }
 
@@ -210,12 +244,19 @@ Task<void> DestinationSession::restore(const vmm::MachineState& state) {
     co_return co_await on_worker(work);
 }
 
+/// From the moment the acceptance is on its way this side cannot know whether the VM is its own.
 Task<void> DestinationSession::load() {
     auto state = vmm::decode_machine_state(state_bytes_);
     if (!state) {
         co_return formats::fail(std::move(state).error());
     }
     const auto begun = progress_.now();
+    if (missing_) {
+        auto armed = co_await arm();
+        if (!armed) {
+            co_return armed;
+        }
+    }
     auto restored = co_await restore(*state);
     if (!restored) {
         co_return formats::fail(std::move(restored).error().during("restoring the VM's state"));
@@ -223,69 +264,22 @@ Task<void> DestinationSession::load() {
     const auto took = progress_.now() - begun;
     progress_.blackout().load = took;
     enter(DestinationState::loaded);
-    Control answer;
-    answer.mutable_loaded()->set_restore_us(static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
-    co_return co_await channel_->send(answer);
-}
-
-/// From the moment the acceptance is on its way this side cannot know whether the VM is its own,
-/// until the source says so. Only the source's own word that it took the VM back ends that.
-Task<void> DestinationSession::accept() {
-    const Duration limit = options_.policy.handover_deadline;
-    auto offer = co_await expect(Control::kOffer, limit);
-    if (!offer) {
-        co_return formats::fail(std::move(offer).error());
-    }
-    auto step = handover_.on_offer(Epoch{offer->offer().epoch()});
-    if (!step) {
-        co_return step;
-    }
     // A source that has given up since would never hear the acceptance.
-    step = inbox_.status();
-    if (!step) {
-        co_return step;
+    auto there = link_.inbox().status();
+    if (!there) {
+        co_return there;
     }
     if (!gate_.close()) {
         co_return formats::fail(ErrorCode::cancelled, "the migration was cancelled");
     }
-    enter(DestinationState::accepted);
     Control answer;
-    answer.mutable_accept()->set_epoch(static_cast<std::uint64_t>(handover_.accept()));
-    step = co_await channel_->send(answer);
-    if (!step) {
-        co_return step;
-    }
-    auto commit = co_await expect(Control::kCommit, limit);
-    if (!commit) {
-        source_took_it_back_ = channel_->peer_has_failed();
-        co_return formats::fail(std::move(commit).error());
-    }
-    co_return handover_.on_commit(Epoch{commit->commit().epoch()});
-}
-
-/// The VM is ours. That its source is told may fail without a consequence on this side.
-Task<void> DestinationSession::start() {
-    formats::invariant(handover_.may_run(), "the destination runs with the commit in hand only");
-    enter(DestinationState::running);
-    if (!plan_.stays_paused) {
-        auto resume = [this] {
-            return machine_->resume();
-        };
-        auto resumed = co_await on_worker(resume);
-        if (!resumed) {
-            co_return formats::fail(std::move(resumed).error().during("starting the VM"));
-        }
-    }
-    enter(DestinationState::done);
-    Control answer;
-    answer.mutable_running()->set_epoch(static_cast<std::uint64_t>(handover_.epoch()));
-    auto told = co_await channel_->send(answer);
+    answer.mutable_loaded()->set_restore_us(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
+    auto told = co_await link_.say(answer);
     if (!told) {
-        progress_.note(
-            "the VM runs here, and the source could not be told (it is in doubt): " +
-            told.error().text());
+        co_return told;
     }
+    runner_.tell(event::Loaded{offered_epoch_});
     co_return Status{};
 }
 

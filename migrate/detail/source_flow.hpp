@@ -4,12 +4,17 @@
 #include "dirtylog/dirty_rate.hpp"
 #include "dirtylog/dirty_tracker.hpp"
 #include "migrate/bandwidth_limit.hpp"
-#include "migrate/control_inbox.hpp"
+#include "migrate/control_link.hpp"
 #include "migrate/convergence.hpp"
 #include "migrate/detail/guest_throttle.hpp"
 #include "migrate/outgoing_pages.hpp"
-#include "migrate/session_channel.hpp"
+#include "migrate/ownership/runner.hpp"
+#include "migrate/ownership/source_owner.hpp"
+#include "migrate/postcopy/push_order.hpp"
+#include "migrate/postcopy/urgent_lane.hpp"
 #include "migrate/source_session.hpp"
+#include "migrate/stopped_guest.hpp"
+#include "transport/alarm.hpp"
 #include "transport/task_group.hpp"
 
 #include <functional>
@@ -18,16 +23,16 @@
 #include <string>
 #include <utility>
 
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 
 namespace wherry::migrate::detail {
 
 using transport::Task;
 
-/// One migration from the source's side: interprets SourceMachine and SourceHandover. phases() is
-/// the table of contents; whatever fails in it is judged in conclude(), by the state it failed in.
-class SourceSession {
+/// One migration from the source's side. phases() is the table of contents up to the moment at
+/// which the guest stands still and everything is on its way; from there on the SourceOwner says
+/// what happens, and this carries it out (OwnershipHands). Whatever fails is judged in conclude().
+class SourceSession final : public OwnershipHands {
 public:
     SourceSession(
         vmm::Machine& machine,
@@ -35,33 +40,18 @@ public:
         Connector connect,
         CancelGate& gate,
         Observer& observer,
-        const transport::Executor& executor)
-        : machine_{machine},
-          options_{std::move(options)},
-          connector_{std::move(connect)},
-          gate_{gate},
-          executor_{executor},
-          worker_{1},
-          progress_{observer, machine.memory().size(), options_.policy.downtime},
-          handover_{options_.epoch},
-          limit_{executor},
-          helpers_{executor},
-          convergence_{options_.policy},
-          throttle_{machine},
-          deadline_{executor} {
-        limit_.set_rate(options_.policy.bandwidth);
-    }
+        const transport::Executor& executor);
 
     Task<SourceOutcome> run();
 
 private:
+    // source_phases.cpp
     Task<void> phases();
     Task<void> connect();
     Task<void> plan();
     Task<void> open_bulk();
     Task<void> precopy();
     Task<void> drain();
-    Task<void> hand_over();
 
     void adopt(const Policy& policy);
     void arm_deadline();
@@ -72,6 +62,7 @@ private:
     Task<std::unique_ptr<SessionChannel>> open_channel(ChannelRole role, std::uint32_t index);
     /// Ends the phases, from outside them, with this.
     void interrupt(const formats::Error& error);
+    [[nodiscard]] bool was_ended_by_owner(const formats::Error& error) const;
     Task<void> watch_pages();
     void count_pages();
 
@@ -80,19 +71,50 @@ private:
     Task<void> send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last);
     Task<void> collect();
     [[nodiscard]] formats::Result<Decision> judge_round();
-    Task<void> send_state();
-    Task<void> commit();
     formats::Status check_guest() const;
 
-    Task<SourceOutcome> conclude(formats::Status ended);
-    Task<void> hear_last_words(formats::Status& ended);
-    Task<void> go_on_here();
-    Task<void> stop_tracking();
-    Task<void> stop_helpers();
+    // source_handover.cpp
+    Task<void> send_last_pages();
+    Task<void> name_missing_pages();
+    Task<void> send_state();
+    void on_word(const event::Received& word, const Control& message);
+    void on_link_lost(const formats::Error& error);
+    [[nodiscard]] bool is_over() const;
+    [[nodiscard]] bool is_given_up_for_now() const;
+
+    formats::Status write_record(const OwnershipRecord& record) override;
+    formats::Result<std::optional<ArbiterRecord>>
+    ask_arbiter(const action::AskArbiter& question) override;
+    Task<void> send_word(MessageKind kind, Epoch epoch) override;
+    Task<void> start_guest(bool from_memory) override;
+    Task<void> stop_guest() override;
+    Task<void> drop_memory() override;
+    void reconnect() override;
+    void owner_moved() override;
+
+    // source_serving.cpp
+    Task<void> open_urgent();
+    Task<void> push();
+    Task<void> rejoin();
+    Task<void> serve_again(dirtylog::DirtySet missing);
+    void on_missing(dirtylog::DirtySet missing);
+    void lose_pages(const formats::Error& error);
     Task<void> end_pages();
+    Task<void> end_recovery();
+
+    // source_session.cpp
+    Task<SourceOutcome> conclude(formats::Status ended);
+    Task<formats::Error> explain_failure(formats::Status ended);
+    Task<void> hear_last_words(formats::Status& ended);
+    Task<void> stop_tracking();
+    Task<void> say_goodbye(const std::optional<formats::Error>& error);
 
     void enter(SourceState state) {
         state_.enter(state);
+        progress_.enter(phase_of(state));
+    }
+    void follow(SourceState state) {
+        state_.follow(state);
         progress_.enter(phase_of(state));
     }
     template <typename Call>
@@ -100,8 +122,9 @@ private:
         return transport::offload(worker_.get_executor(), std::move(call));
     }
     Task<Control> expect(Control::MessageCase kind, Duration limit) {
-        return inbox_->expect(kind, limit);
+        return link_.inbox().expect(kind, limit);
     }
+    [[nodiscard]] Attempt attempt() const;
 
     vmm::Machine& machine_;
     SourceOptions options_;
@@ -111,17 +134,20 @@ private:
     boost::asio::thread_pool worker_;
     Progress progress_;
     SourceMachine state_;
-    SourceHandover handover_;
+    std::unique_ptr<SourceOwner> owner_;
+    OwnershipRunner runner_;
     BandwidthLimit limit_;
 
-    std::unique_ptr<SessionChannel> channel_;
-    std::optional<ControlInbox> inbox_;
+    ControlLink link_;
     std::uint32_t streams_ = 0;    ///< as agreed on
     std::optional<Ticket> ticket_; ///< for every channel but the first
-    transport::TaskGroup helpers_; ///< listens, keeps alive, counts pages
+    transport::TaskGroup running_; ///< the runner
+    transport::TaskGroup helpers_; ///< counts pages, pushes, reconnects
     std::optional<OutgoingPages> pages_;
-    PageCounters::Sums counted_; ///< of the pages, as progress_ knows
-    bool needs_pages_ = true;    ///< a lost bulk channel ends the migration
+    std::optional<transport::TaskGroup> page_tasks_; ///< what uses pages_; ends before it does
+    std::optional<transport::TaskGroup> recovery_;   ///< opens them again; ends before the next one
+    PageCounters::Sums counted_;                     ///< of the pages, as progress_ knows
+    bool is_counting_ = false;
 
     std::unique_ptr<dirtylog::DirtyTracker> tracker_;
     std::optional<dirtylog::DirtySet> dirty_; ///< what is to be sent in the next round
@@ -133,14 +159,24 @@ private:
     Duration last_round_took_{};
     Convergence convergence_;
     GuestThrottle throttle_;
-    boost::asio::steady_timer deadline_;
+    transport::Alarm deadline_;
     std::function<void()> stop_; ///< ends the phases as cancelled
     bool is_stopping_ = false;
+    transport::Notification phases_ended_;       ///< when stop_ is empty
     bool is_late_ = false;                       ///< the deadline ended them
     std::optional<formats::Error> interruption_; ///< ended them
 
-    std::optional<PausedGuest> paused_;
-    std::optional<GivenUpGuest> given_up_;
+    std::optional<StoppedGuest> stopped_;
+    std::optional<formats::Error> start_failure_; ///< of a guest that was to go on here
+    std::optional<formats::Error> loss_;          ///< of the last connection
+    bool leaves_pages_ = false;                   ///< post-copy: the guest goes without some pages
+    std::optional<PushOrder> order_;              ///< of these
+    std::unique_ptr<UrgentLane> urgent_;
+    PageCounters urgent_counters_;
+    std::uint32_t push_round_ = 0; ///< its number on the bulk channels there are now
+    bool is_pushing_ = false;
+    transport::Alarm patience_; ///< of the user, for a connection to come back
+    bool has_no_patience_left_ = false;
     Progress::Clock::time_point stopped_at_; ///< of the blackout's part now under way
 };
 

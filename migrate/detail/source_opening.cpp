@@ -32,25 +32,11 @@ Task<void> SourceSession::connect() {
     if (!channel) {
         co_return formats::fail(std::move(channel).error());
     }
-    channel_ = *std::move(channel);
-    inbox_.emplace(*channel_, formats::Side::source, executor_);
-    inbox_->on_placed([this](const formats::proto::Placed& said) {
-        Status known = formats::fail(ErrorCode::protocol, "the destination speaks of no page yet");
-        if (pages_) {
-            known = pages_->placed(said);
-        }
-        if (!known) {
-            interrupt(known.error());
-        }
-    });
-    // Nobody may be waiting for the destination's word when it says that it has failed.
-    helpers_.start(inbox_->listen(), [this](const Status& ended) {
-        if (!ended && state_.state() < SourceState::offer) {
-            interrupt(ended.error());
-        }
-    });
-    helpers_.start(channel_->keep_alive());
-    co_return Status{};
+    auto adopted = co_await link_.adopt(*std::move(channel));
+    if (adopted) {
+        runner_.tell(event::Connected{attempt()});
+    }
+    co_return adopted;
 }
 
 Task<std::unique_ptr<SessionChannel>>
@@ -86,6 +72,7 @@ Task<void> SourceSession::plan() {
     }
     Plan plan = plan_for(machine_);
     plan.vm_name = options_.vm_name;
+    plan.vm_id = options_.vm_id;
     plan.downtime_goal = options_.policy.downtime;
     for (const formats::PageRange range : *populated) {
         plan.populated += formats::bytes_of(range.count());
@@ -93,7 +80,7 @@ Task<void> SourceSession::plan() {
     Control message;
     to_proto(plan, *message.mutable_plan());
     message.mutable_plan()->set_bulk_channels(options_.policy.bulk_channels());
-    auto sent = co_await channel_->send(message);
+    auto sent = co_await link_.channel().send(message);
     if (!sent) {
         co_return sent;
     }
@@ -116,9 +103,29 @@ Task<void> SourceSession::take_answer(const formats::proto::PlanAnswer& answer) 
             fmt::format(
                 "{} answered the plan without a ticket, or with {} bulk channels where 1 to {} "
                 "were wished for",
-                channel_->peer(),
+                link_.channel().peer(),
                 answer.bulk_channels(),
                 options_.policy.bulk_channels()));
+    }
+    const bool may_leave_pages = answer.postcopy_obstacle().empty();
+    if (!may_leave_pages && options_.policy.mode == Mode::hybrid) {
+        co_return formats::fail(
+            ErrorCode::unsupported,
+            fmt::format(
+                "a hybrid migration is not possible: {}",
+                formats::sanitised(answer.postcopy_obstacle())));
+    }
+    if (!may_leave_pages && options_.policy.on_stall == OnStall::hybrid) {
+        co_return formats::fail(
+            ErrorCode::unsupported,
+            fmt::format(
+                "'--on-stall hybrid' is not possible: {}; --on-stall throttle is",
+                formats::sanitised(answer.postcopy_obstacle())));
+    }
+    if (!options_.policy.on_stall) {
+        options_.policy.on_stall =
+            default_on_stall(may_leave_pages ? HybridSupport::both_sides : HybridSupport::none);
+        convergence_.adopt(options_.policy);
     }
     ticket_ = **ticket;
     streams_ = answer.bulk_channels();
@@ -133,20 +140,22 @@ Task<void> SourceSession::take_answer(const formats::proto::PlanAnswer& answer) 
 
 Task<void> SourceSession::open_bulk() {
     pages_.emplace(machine_.memory(), limit_, executor_, options_.threads);
+    page_tasks_.emplace(executor_);
     auto open = [this](ChannelRole role, std::uint32_t index) {
         return open_channel(role, index);
     };
     auto on_failure = [this](const formats::Error& error) {
-        if (needs_pages_) {
-            interrupt(error);
-        }
+        lose_pages(error);
     };
     auto opened = co_await pages_->open(streams_, open, on_failure);
     if (!opened) {
         co_return opened;
     }
     progress_.set_streams(streams_);
-    helpers_.start(watch_pages());
+    if (!is_counting_) {
+        is_counting_ = true;
+        helpers_.start(watch_pages());
+    }
     co_return opened;
 }
 
@@ -162,6 +171,9 @@ Task<void> SourceSession::watch_pages() {
 }
 
 void SourceSession::count_pages() {
+    if (!pages_) {
+        return;
+    }
     const auto now = pages_->counters().sums();
     if (now != counted_) {
         progress_.add_pages(

@@ -25,13 +25,12 @@ constexpr Duration round_deadline = std::chrono::minutes{2};
 
 Task<void> SourceSession::phases() {
     using Phase = Task<void> (SourceSession::*)();
-    constexpr std::array<Phase, 6> phases{
+    constexpr std::array<Phase, 5> phases{
         &SourceSession::connect,
         &SourceSession::plan,
         &SourceSession::open_bulk,
         &SourceSession::precopy,
-        &SourceSession::drain,
-        &SourceSession::hand_over};
+        &SourceSession::drain};
     co_return co_await in_order(*this, phases);
 }
 
@@ -137,7 +136,7 @@ formats::Result<Decision> SourceSession::judge_round() {
     seen.sent = last_round_.raw_pages + last_round_.zero_pages + last_round_.untold;
     seen.remaining = dirty_->count();
     seen.elapsed = progress_.elapsed();
-    seen.fixed_cost = options_.fixed_cost + collecting_ + 2 * channel_->round_trip();
+    seen.fixed_cost = options_.fixed_cost + collecting_ + 2 * link_.channel().round_trip();
     const Decision decision = convergence_.after_round(seen);
     progress_.predict(convergence_.predicted_blackout(), formats::bytes_of(seen.remaining));
     if (round_ == 1) {
@@ -181,6 +180,7 @@ Task<void> SourceSession::precopy() {
         if (!decision) {
             co_return formats::fail(std::move(decision).error());
         }
+        leaves_pages_ = *decision == Decision::go_hybrid;
         if (*decision != Decision::again) {
             co_return Status{};
         }
@@ -190,129 +190,6 @@ Task<void> SourceSession::precopy() {
 void SourceSession::slow_down(unsigned percent) {
     throttle_.set(percent);
     progress_.set_throttle(percent);
-}
-
-/// vCPUs first, then devices, then the last look at what both of them wrote: nothing can write
-/// after that look.
-Task<void> SourceSession::drain() {
-    enter(SourceState::drain);
-    Blackout& blackout = progress_.blackout();
-    stopped_at_ = progress_.now();
-    auto pause = [this] {
-        return PausedGuest::pause(machine_);
-    };
-    auto paused = co_await on_worker(pause);
-    if (!paused) {
-        co_return formats::fail(std::move(paused).error());
-    }
-    paused_.emplace(*std::move(paused));
-    auto step = check_guest();
-    if (!step) {
-        co_return step;
-    }
-    const auto standing = progress_.now();
-    blackout.stop = standing - stopped_at_;
-
-    dirtylog::DirtySet left = *dirty_;
-    step = co_await collect();
-    if (!step) {
-        co_return step;
-    }
-    dirty_->merge(left);
-    step = co_await send_round(*dirty_, Pace::full, true);
-    if (!step) {
-        co_return step;
-    }
-    const auto pages_sent = progress_.now();
-    blackout.pages = pages_sent - standing;
-
-    step = co_await send_state();
-    stopped_at_ = progress_.now();
-    blackout.state = stopped_at_ - pages_sent;
-    co_return step;
-}
-
-Task<void> SourceSession::send_state() {
-    auto save = [this] {
-        return machine_.save();
-    };
-    auto state = co_await on_worker(save);
-    if (!state) {
-        co_return formats::fail(std::move(state).error().during("saving the VM's state"));
-    }
-    auto bytes = vmm::encode(*state);
-    if (!bytes) {
-        co_return formats::fail(std::move(bytes).error());
-    }
-    const std::span<const std::byte> payload = *bytes;
-    const auto digest = formats::digest_of(payload);
-    co_return co_await channel_->send(
-        formats::FrameType::machine_state, transport::Gather(&payload, 1), digest);
-}
-
-/// The offer goes out right behind the state, so that a journey is saved while the guest stands
-/// still: the destination looks at it once everything is loaded.
-Task<void> SourceSession::hand_over() {
-    Blackout& blackout = progress_.blackout();
-    enter(SourceState::offer);
-    Control message;
-    message.mutable_offer()->set_epoch(static_cast<std::uint64_t>(handover_.offer()));
-    auto step = co_await channel_->send(message);
-    if (!step) {
-        co_return step;
-    }
-    auto loaded = co_await expect(Control::kLoaded, options_.policy.handover_deadline);
-    if (!loaded) {
-        co_return formats::fail(std::move(loaded).error());
-    }
-    needs_pages_ = false;
-    const auto loaded_at = progress_.now();
-    blackout.load = loaded_at - stopped_at_;
-    auto accept = co_await expect(Control::kAccept, options_.policy.handover_deadline);
-    if (!accept) {
-        co_return formats::fail(std::move(accept).error());
-    }
-    step = handover_.on_accept(Epoch{accept->accept().epoch()});
-    if (!step) {
-        co_return step;
-    }
-    step = co_await commit();
-    blackout.handover = progress_.now() - loaded_at;
-    co_return step;
-}
-
-/// THE COMMIT POINT. Up to here every failure and every cancel ends with the guest running on this
-/// side. From handover_.commit() on it never runs here again unless a person says so: the object
-/// that could resume it is consumed. There is no return between that call and the new state.
-Task<void> SourceSession::commit() {
-    // A destination that accepted and has given up since would never hear the commit.
-    auto peer = inbox_->status();
-    if (!peer) {
-        co_return peer;
-    }
-    if (!gate_.close()) {
-        co_return formats::fail(ErrorCode::cancelled, "the migration was cancelled");
-    }
-    given_up_.emplace(handover_.commit(*std::move(paused_)));
-    paused_.reset();
-    enter(SourceState::committed);
-
-    Control message;
-    message.mutable_commit()->set_epoch(static_cast<std::uint64_t>(options_.epoch) + 1);
-    auto sent = co_await channel_->send(message);
-    if (!sent) {
-        co_return sent;
-    }
-    auto running = co_await expect(Control::kRunning, options_.policy.handover_deadline);
-    if (!running) {
-        co_return formats::fail(std::move(running).error());
-    }
-    auto confirmed = handover_.on_running(Epoch{running->running().epoch()});
-    if (!confirmed) {
-        co_return confirmed;
-    }
-    enter(SourceState::handed_off);
-    co_return Status{};
 }
 
 } // namespace wherry::migrate::detail

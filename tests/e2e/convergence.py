@@ -43,7 +43,8 @@ class Convergence(HostCase):
     def test_v07_a_guest_too_fast_is_slowed_down_and_free_again_at_the_destination(self):
         self.start()
         job = json.loads(self.migrate(
-            "a", "b", "--bandwidth", "30M", "--downtime", "20ms", "--json").stdout.splitlines()[-1])
+            "a", "b", "--bandwidth", "30M", "--downtime", "20ms", "--on-stall", "throttle",
+            "--json").stdout.splitlines()[-1])
         self.assertEqual(job["state"], "done")
         self.assertRegex(" ".join(job["report"]["notes"]), r"slowed down by \d+ %")
         self.assert_goes_on(self.destination)
@@ -62,7 +63,8 @@ class Convergence(HostCase):
         self.start()
         before = self.dirtied_in(self.source, 5)
         self.migrate(
-            "a", "b", "--bandwidth", "30M", "--downtime", "20ms", "--detach")
+            "a", "b", "--bandwidth", "30M", "--downtime", "20ms", "--on-stall", "throttle",
+            "--detach")
         wait_until(
             "the guest to be slowed down",
             lambda: self.job()["progress"].get("throttle_percent", 0) >= 50)

@@ -53,6 +53,15 @@ def wait_until(what, holds, patience_s=PATIENCE_S):
         time.sleep(0.02)
 
 
+def is_stopped(process):
+    """By SIGSTOP, as with WHERRY_HOLD_AT."""
+    try:
+        with open(f"/proc/{process.pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
 REPORT = re.compile(
     r"^wherry-guest report n=(?P<n>\d+) cpu=(?P<cpu>\d+) .*?checked=(?P<checked>\d+) "
     r"sweeps=(?P<sweeps>\d+) .*?errors=(?P<errors>\d+) .*?tsc_back=(?P<back>\d+)")
@@ -101,7 +110,8 @@ class HostCase(unittest.TestCase):
 
     def setUp(self):
         self.directory = Path(tempfile.mkdtemp(prefix="wherry-e2e-"))
-        self.environment = dict(os.environ, XDG_RUNTIME_DIR=str(self.directory))
+        self.environment = dict(os.environ, XDG_RUNTIME_DIR=str(self.directory),
+                                XDG_STATE_HOME=str(self.directory / "state"))
         self.instances = []
         self.guest_options = SOFT_GUEST if is_soft() else BUSY_GUEST
         if is_soft() and hypervisor_in_use() != "soft":

@@ -123,6 +123,7 @@ Status TestPartition::restore_clock(const vmm::PartitionClock& /*clock*/) {
 
 TestMachineOptions::TestMachineOptions() {
     backend.name = "test";
+    backend.postcopy_obstacle = "a test machine has no vCPUs that could wait for a page";
     backend.max_vcpus = 4;
     backend.has_interrupt_controller = true;
     backend.has_dirty_log = true;

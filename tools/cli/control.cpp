@@ -2,6 +2,7 @@
 // pause, resume, cancel, kill, resolve: one call each to the instance.
 #include "tools/api_client.hpp"
 #include "tools/cli/commands.hpp"
+#include "tools/instance/offline_resolve.hpp"
 
 #include <memory>
 #include <string>
@@ -67,12 +68,16 @@ ExitCode cancel(const std::string& name) {
     return ExitCode::done;
 }
 
-ExitCode resolve(const std::string& name, const std::string& keep) {
+ExitCode resolve(const std::string& name, const std::string& keep, bool fenced) {
     api::ResolveRequest request;
     request.set_keep(keep);
-    auto vm = formats::then(ApiClient::connect_to(name), [&request](ApiClient client) {
-        return client.resolve(request);
-    });
+    request.set_fenced(fenced);
+    auto client = ApiClient::connect_to(name);
+    if (!client && client.error().code() == formats::ErrorCode::not_found) {
+        return resolve_offline(name, keep, fenced);
+    }
+    auto vm = formats::then(
+        std::move(client), [&request](ApiClient there) { return there.resolve(request); });
     if (!vm) {
         return fail_with(vm.error());
     }
@@ -117,9 +122,14 @@ void add_control(CLI::App& app, Action& action) {
     resolve_command->add_option("--keep", *keep, "The side whose VM lives on")
         ->required()
         ->check(CLI::IsMember({"source", "destination"}));
-    resolve_command->callback([&action, name, keep] {
-        action = [name, keep] {
-            return resolve(*name, *keep);
+    const auto fenced = std::make_shared<bool>(false);
+    resolve_command->add_flag(
+        "--fenced",
+        *fenced,
+        "The destination's host is dead for good: overrules what a shared arbiter has committed");
+    resolve_command->callback([&action, name, keep, fenced] {
+        action = [name, keep, fenced] {
+            return resolve(*name, *keep, *fenced);
         };
     });
 }

@@ -34,6 +34,10 @@ struct Options {
     std::string deadline;
     std::string streams = "auto";
     std::string on_stall; ///< empty: what the instance takes
+    std::string mode = "precopy";
+    std::string postcopy_bandwidth;
+    std::string arbiter = "local";
+    std::string recover_timeout;
     std::string connect_timeout = "5s";
     bool detach = false;
     bool json = false;
@@ -66,7 +70,23 @@ Result<api::MigrateRequest> request_from(const Options& options) {
     if (!deadline) {
         return formats::fail(deadline.error());
     }
+    const auto postcopy_bandwidth = options.postcopy_bandwidth.empty()
+                                        ? Result<formats::Bytes>{formats::Bytes{0}}
+                                        : parse_size(options.postcopy_bandwidth);
+    if (!postcopy_bandwidth) {
+        return formats::fail(postcopy_bandwidth.error());
+    }
     api::MigrateRequest request;
+    if (!options.recover_timeout.empty()) {
+        const auto limit = parse_duration(options.recover_timeout);
+        if (!limit) {
+            return formats::fail(limit.error());
+        }
+        request.set_recover_timeout_ms(static_cast<double>(limit->count()));
+    }
+    request.set_mode(options.mode);
+    request.set_postcopy_bandwidth(static_cast<double>(postcopy_bandwidth->value()));
+    request.set_arbiter(options.arbiter);
     request.set_to(options.to);
     if (!options.tls.empty()) {
         // The instance has a working directory of its own.
@@ -223,9 +243,34 @@ void add_migrate(CLI::App& app, Action& action) {
         ->add_option(
             "--on-stall",
             options->on_stall,
-            "When the guest dirties faster than the link carries: throttle (slow it down), abort\n"
-            "(it stays here) or stop (switch over all the same) (throttle)")
+            "When the guest dirties faster than the link carries: hybrid (it goes on at the\n"
+            "destination, which gets the rest as it needs it), throttle (slow it down), abort (it\n"
+            "stays here) or stop (switch over all the same) (hybrid; throttle where the "
+            "destination\n"
+            "cannot)")
         ->check(CLI::IsMember({"throttle", "abort", "stop", "hybrid"}));
+    command
+        ->add_option(
+            "--mode",
+            options->mode,
+            "precopy (all memory goes before the guest) or hybrid (all of it once; what was "
+            "dirtied\n"
+            "meanwhile follows the guest) (precopy)")
+        ->check(CLI::IsMember({"precopy", "hybrid"}));
+    command->add_option(
+        "--postcopy-bandwidth",
+        options->postcopy_bandwidth,
+        "Bytes a second at most of what follows the guest, like 500M");
+    command->add_option(
+        "--arbiter",
+        options->arbiter,
+        "What decides who has the VM when the connection is lost at the worst moment: local (this\n"
+        "host's journal), file:DIR (a directory that both hosts have) or etcd:HOST:PORT (local)");
+    command->add_option(
+        "--recover-timeout",
+        options->recover_timeout,
+        "How long to try to make a lost connection again once the guest has been given up; then a\n"
+        "person decides, with `wherry resolve` (for ever)");
     command
         ->add_option(
             "--streams",

@@ -59,6 +59,21 @@ std::string progress_line(const api::Job& job) {
             format_duration(from_ms(now.elapsed_ms())),
             format_duration(from_ms(now.eta_ms())));
     }
+    if (now.phase() == "postcopy") {
+        const std::string missing = now.missing_bytes() > 0
+                                        ? fmt::format(
+                                              " · {} missing, {} wait for some of it",
+                                              format_bytes(now.missing_bytes()),
+                                              now.waiting_faults())
+                                        : std::string{};
+        return fmt::format(
+            "postcopy · {} of {} pushed · {} wire{} · {}",
+            format_bytes(now.round_bytes()),
+            format_bytes(now.round_total_bytes()),
+            format_rate(now.wire_rate()),
+            missing,
+            format_duration(from_ms(now.elapsed_ms())));
+    }
     if (now.phase() != "precopy") {
         return fmt::format("{} · {}", now.phase(), format_duration(from_ms(now.elapsed_ms())));
     }
@@ -200,6 +215,18 @@ std::string describe_report(const api::Job& job) {
             predicted(report, [](const auto& said) {
                 return format_duration(from_ms(said.blackout_ms()));
             })));
+    if (report.has_faults()) {
+        const auto& faults = report.faults();
+        line(
+            "waits for pages",
+            fmt::format(
+                "{:.0f} (median {}, p99 {}, longest {}); {} came twice",
+                faults.count(),
+                format_duration(from_ms(faults.median_ms())),
+                format_duration(from_ms(faults.p99_ms())),
+                format_duration(from_ms(faults.longest_ms())),
+                format_bytes(faults.repeated_bytes())));
+    }
     return text;
 }
 

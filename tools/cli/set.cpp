@@ -47,19 +47,27 @@ Status apply(std::string_view key, std::string_view value, api::TuneRequest& req
         }
         return set_duration(value, [&](double ms) { request.set_deadline_ms(ms); });
     }
-    if (key == "bandwidth") {
+    if (key == "bandwidth" || key == "postcopy-bandwidth") {
         const auto bytes =
             value == no_limit ? Result<formats::Bytes>{formats::Bytes{0}} : parse_size(value);
         if (!bytes) {
             return formats::fail(bytes.error());
         }
-        request.set_bandwidth(static_cast<double>(bytes->value()));
+        const auto rate = static_cast<double>(bytes->value());
+        if (key == "bandwidth") {
+            request.set_bandwidth(rate);
+        } else {
+            request.set_postcopy_bandwidth(rate);
+        }
         return {};
     }
     return formats::fail(
         formats::ErrorCode::invalid_argument,
         fmt::format(
-            "there is no '{}' to set; there are downtime, bandwidth, deadline and on-stall", key));
+            "there is no '{}' to set; there are downtime, bandwidth, postcopy-bandwidth, deadline "
+            "and "
+            "on-stall",
+            key));
 }
 
 Result<api::TuneRequest> request_from(const std::vector<std::string>& settings) {
@@ -119,8 +127,9 @@ void add_set(CLI::App& app, Action& action) {
     const auto options = std::make_shared<Options>();
     auto* command = app.add_subcommand(
         "set",
-        "Change a migration under way: downtime=, bandwidth= (or none), deadline= (or none; since\n"
-        "its start), on-stall=. Example: wherry set a bandwidth=200M downtime=300ms");
+        "Change a migration under way: downtime=, bandwidth= and postcopy-bandwidth= (or none),\n"
+        "deadline= (or none; since its start), on-stall=. Example: wherry set a bandwidth=200M "
+        "downtime=300ms");
     command->add_option("name", options->name, "The VM that is being migrated")->required();
     command->add_option("settings", options->settings, "key=value ...")->required();
     command->add_flag("--json", options->json, "The job as one JSON object");

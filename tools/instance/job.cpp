@@ -4,11 +4,27 @@
 #include "tools/json.hpp"
 
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
 #include <random>
 
 #include <fmt/format.h>
 
 namespace wherry::tools {
+
+HoldPoint::HoldPoint() {
+    if (const char* const at = std::getenv("WHERRY_HOLD_AT")) { // NOLINT(concurrency-mt-unsafe)
+        at_ = at;
+    }
+}
+
+void HoldPoint::passed(const migrate::ProgressSnapshot& now) {
+    if (at_.empty() || (now.ownership_state != at_ && name_of(now.phase) != at_)) {
+        return;
+    }
+    at_.clear();
+    ::raise(SIGSTOP);
+}
 
 namespace {
 
@@ -40,6 +56,10 @@ void describe(const migrate::ProgressSnapshot& from, api::Progress& into) {
     into.set_eta_ms(ms(from.eta.value_or(migrate::Duration{})));
     into.set_elapsed_ms(ms(from.elapsed));
     into.set_throttle_percent(from.throttle_percent);
+    into.set_owner_state(from.ownership_state);
+    into.set_owner_explanation(from.ownership);
+    into.set_missing_bytes(number(formats::bytes_of(from.missing)));
+    into.set_waiting_faults(static_cast<double>(from.waiting));
 }
 
 void describe(const migrate::Forecast& from, api::Forecast& into) {
@@ -72,6 +92,14 @@ void describe(const migrate::Report& from, api::Report& into) {
     }
     for (const auto& note : from.notes) {
         into.add_notes(note);
+    }
+    if (from.faults) {
+        auto& faults = *into.mutable_faults();
+        faults.set_count(static_cast<double>(from.faults->count));
+        faults.set_median_ms(ms(from.faults->median));
+        faults.set_p99_ms(ms(from.faults->p99));
+        faults.set_longest_ms(ms(from.faults->longest));
+        faults.set_repeated_bytes(number(formats::bytes_of(from.faults->repeated)));
     }
     for (const auto& round : from.rounds) {
         auto* pass = into.add_passes();
@@ -168,11 +196,15 @@ Job::Job(JobKind kind, std::string id, std::string peer, transport::Executor ses
       id_{std::move(id)},
       peer_{std::move(peer)},
       gate_{session},
-      tuner_{std::move(session)} {}
+      tuner_{session},
+      desk_{std::move(session)} {}
 
 void Job::progressed(const migrate::ProgressSnapshot& now) {
-    const std::lock_guard lock{mutex_};
-    progress_ = now;
+    {
+        const std::lock_guard lock{mutex_};
+        progress_ = now;
+    }
+    hold_point_.passed(now);
 }
 
 void Job::planned(const std::vector<std::string>& findings) {
@@ -186,6 +218,11 @@ void Job::finish(
     state_ = state;
     error_ = error;
     report_ = std::move(report);
+}
+
+std::pair<std::string, std::string> Job::ownership() const {
+    const std::lock_guard lock{mutex_};
+    return {progress_.ownership_state, progress_.ownership};
 }
 
 void Job::finish(migrate::Estimation estimation) {

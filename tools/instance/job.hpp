@@ -5,18 +5,32 @@
 #include "formats/proto/api.pb.h"
 #include "migrate/cancel_gate.hpp"
 #include "migrate/estimation.hpp"
+#include "migrate/operator_desk.hpp"
 #include "migrate/policy_tuner.hpp"
 #include "migrate/progress.hpp"
 
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace wherry::tools {
 
 enum class JobKind : std::uint8_t { migrate, receive, estimate };
 enum class JobState : std::uint8_t { running, done, failed, cancelled, in_doubt };
+
+/// For tests that kill, stop or cut off a process in a certain state: with WHERRY_HOLD_AT=STATE in
+/// its environment (a phase's name or an owner's state) it stops itself with SIGSTOP there, once,
+/// until SIGCONT.
+class HoldPoint {
+public:
+    HoldPoint();
+    void passed(const migrate::ProgressSnapshot& now);
+
+private:
+    std::string at_;
+};
 
 /// What there is to know of one migration, or one estimate, as it goes and afterwards. Written by
 /// the session's thread, read by the API's: every member may be called on any thread.
@@ -38,6 +52,9 @@ public:
     [[nodiscard]] api::Job describe() const;
     [[nodiscard]] migrate::CancelGate& gate() noexcept { return gate_; }
     [[nodiscard]] migrate::PolicyTuner& tuner() noexcept { return tuner_; }
+    [[nodiscard]] migrate::OperatorDesk& desk() noexcept { return desk_; }
+    /// The owner's state and its sentence; empty before the hand-over.
+    [[nodiscard]] std::pair<std::string, std::string> ownership() const;
 
 private:
     const JobKind kind_;
@@ -45,6 +62,8 @@ private:
     const std::string peer_;
     migrate::CancelGate gate_;
     migrate::PolicyTuner tuner_;
+    migrate::OperatorDesk desk_;
+    HoldPoint hold_point_; ///< the session's thread's
 
     mutable std::mutex mutex_;
     JobState state_ = JobState::running;

@@ -41,6 +41,69 @@ VmmInstance::~VmmInstance() {
     session_.stop(); // before anything that a session looks at goes away
 }
 
+Status VmmInstance::open_journal() {
+    auto opened = InstanceKeeper::open(name_.name());
+    if (!opened) {
+        return formats::fail(std::move(opened).error().during("opening the VM's journal"));
+    }
+    keeper_ = *std::move(opened);
+    return {};
+}
+
+Status VmmInstance::claim_vm() {
+    const auto last = keeper_->last();
+    if (!last) {
+        return {};
+    }
+    const auto& record = last->record;
+    const auto epoch = static_cast<std::uint64_t>(record.epoch);
+    switch (record.kind) {
+    case migrate::RecordKind::offered:
+    case migrate::RecordKind::committed:
+        return formats::fail(
+            ErrorCode::in_doubt,
+            fmt::format(
+                "{0} was being handed over to {1} as epoch {2} when its process ended, and may run "
+                "there. Look there (wherry status). If it runs there: wherry resolve {0} --keep "
+                "destination. Only if it does not, and never will: wherry resolve {0} --keep "
+                "source; then start it again",
+                name_.name(),
+                last->peer,
+                epoch));
+    case migrate::RecordKind::salvaged:
+        return formats::fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "{} was salvaged, and never runs again from here; take another name",
+                name_.name()));
+    case migrate::RecordKind::reclaimed:
+    case migrate::RecordKind::running:
+    case migrate::RecordKind::done:
+        epoch_ = record.epoch;
+        fmt::print(
+            stderr,
+            "wherry: {}: this VM was here as epoch {} when its process ended; it is booted again\n",
+            name_.name(),
+            epoch);
+        return {};
+    case migrate::RecordKind::handed_off:
+    case migrate::RecordKind::accepted:
+    case migrate::RecordKind::abandoned:
+        break;
+    }
+    // Whatever VM that was, it is not this side's: a new one starts under its name.
+    keeper_->set_vm_id(migrate::VmId::make());
+    return {};
+}
+
+std::optional<migrate::OwnershipRecord> VmmInstance::last_record_of(const migrate::VmId& vm) const {
+    const auto last = keeper_->last();
+    if (!last || last->vm_id != vm) {
+        return std::nullopt;
+    }
+    return last->record;
+}
+
 Status VmmInstance::open_api() {
     auto opened = ApiServer::open(context_.get_executor(), name_.socket(), [this](ApiCall call) {
         return answer(std::move(call));
@@ -130,7 +193,7 @@ void VmmInstance::source_concluded(migrate::SourceOutcome outcome) {
     }
     if (in_doubt) {
         situation_ = Situation::in_doubt;
-        doubt_ = outcome.doubt;
+        doubt_ = std::move(outcome.doubt);
         fmt::print(stderr, "wherry: {}: {}\n", name_.name(), explain());
     } else if (outcome.state == migrate::SourceState::handed_off) {
         situation_ = Situation::handed_off;
@@ -183,11 +246,19 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
         }
         const auto job = std::make_shared<Job>(
             JobKind::receive, make_migration_id(), (*intake)->peer(), session_.executor());
-        migrate::DestinationOptions options{
-            .host = *host, .make_machine = {}, .available_memory = {}, .policy = {}};
+        migrate::DestinationOptions options;
+        options.host = *host;
+        options.keeper = keeper_.get();
+        options.desk = &job->desk();
+        keeper_->begin(formats::Side::destination, (*intake)->peer(), tls_directory_);
         options.make_machine =
             [this, job, &began](
                 const migrate::Arrival& arrival) -> migrate::MachineFactory::result_type {
+            auto id = migrate::VmId::parse(arrival.vm_id);
+            if (!id) {
+                return formats::fail(std::move(id).error().during("the source's name for the VM"));
+            }
+            keeper_->set_vm_id(*id);
             auto expected = Arrivals::awaited;
             if (!arrivals_.compare_exchange_strong(expected, Arrivals::begun)) {
                 return formats::fail(
@@ -235,11 +306,13 @@ void VmmInstance::destination_concluded(
     epoch_ = outcome.epoch;
     if (outcome.machine) {
         adopt(std::move(outcome.machine));
-        doubt_ = outcome.doubt;
     }
     if (in_doubt) {
         situation_ = Situation::in_doubt;
+        doubt_ = std::move(outcome.doubt);
         fmt::print(stderr, "wherry: {}: {}\n", name_.name(), explain());
+    } else if (outcome.state == migrate::DestinationState::lost) {
+        situation_ = Situation::present; // it is ours, and stands still: to be resumed or killed
     } else if (outcome.state != migrate::DestinationState::done) {
         situation_ = Situation::ended;
         finish(exit_code_for(job->describe()));
@@ -286,7 +359,9 @@ ExitCode serve(
         return fail_with(claimed.error());
     }
     VmmInstance instance{*std::move(claimed), host};
-    const auto ready = formats::then(prepare(instance), [&] { return instance.open_api(); });
+    const auto ready = formats::then(
+        formats::then(instance.open_journal(), [&] { return prepare(instance); }),
+        [&] { return instance.open_api(); });
     if (!ready) {
         return fail_with(ready.error());
     }
@@ -312,6 +387,9 @@ Result<transport::Security> server_security(const std::string& tls_directory) {
 
 ExitCode run_instance(const RunOptions& options) {
     return serve(options.name, options.host, [&options](VmmInstance& instance) -> Status {
+        if (auto ours = instance.claim_vm(); !ours) {
+            return ours;
+        }
         auto config = options.config;
         auto cpuid = vmm::cpuid_for(options.cpu, options.host.hypervisor);
         if (!cpuid) {
@@ -334,6 +412,7 @@ ExitCode receive_instance(const ReceiveOptions& options) {
     return serve(options.name, options.host, [&options](VmmInstance& instance) {
         return formats::then(
             server_security(options.tls_directory), [&](transport::Security security) {
+                instance.set_tls_directory(options.tls_directory);
                 return instance.listen(options.listen, std::move(security));
             });
     });

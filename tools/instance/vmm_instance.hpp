@@ -6,6 +6,7 @@
 #include "tools/instance/api_server.hpp"
 #include "tools/instance/instance.hpp"
 #include "tools/instance/job.hpp"
+#include "tools/instance/keeper.hpp"
 #include "tools/instance/registry.hpp"
 #include "transport/connection.hpp"
 #include "transport/io_thread.hpp"
@@ -31,9 +32,16 @@ public:
     VmmInstance& operator=(const VmmInstance&) = delete;
     ~VmmInstance();
 
+    /// Of this name; before all else.
+    formats::Status open_journal();
+    /// What the journal says of a VM that is to be started here: refuses one that may be somewhere
+    /// else, in one sentence with the way out.
+    formats::Status claim_vm();
     formats::Status open_api();
     /// The machine is ours from now on, as it stands.
     void adopt(std::unique_ptr<vmm::Machine> machine);
+    /// For the journal: where the certificates are.
+    void set_tls_directory(std::string directory) { tls_directory_ = std::move(directory); }
     formats::Status listen(const transport::Endpoint& at, transport::Security security);
     /// Until the VM is gone from here, for whatever reason.
     ExitCode serve();
@@ -59,11 +67,14 @@ private:
     transport::Task<std::string> answer_job(ApiCall call);
     formats::Result<std::string> answer_vm(const ApiCall& call);
     formats::Result<std::string> start_migration(const std::string& body);
+    transport::Task<std::string> answer_resolve(std::string body);
+    [[nodiscard]] std::optional<migrate::OwnershipRecord>
+    last_record_of(const migrate::VmId& vm) const;
     formats::Result<std::string> start_estimate(const std::string& body);
     formats::Status pause();
     formats::Status resume();
     formats::Status kill();
-    formats::Status resolve(const std::string& body);
+    formats::Status resolve(migrate::Keep keep, migrate::Fencing fencing);
     formats::Status require_own_vm(std::string_view wish) const;
     [[nodiscard]] api::Vm describe() const;
     [[nodiscard]] std::string explain() const;
@@ -88,6 +99,7 @@ private:
     [[nodiscard]] bool has_running_job() const { return job_ && job_->is_running(); }
 
     InstanceName name_;
+    std::unique_ptr<InstanceKeeper> keeper_; ///< outlives sessions and doubts
     vmm::MachineHost host_;
     boost::asio::io_context context_{1};
     boost::asio::signal_set signals_{context_};
@@ -96,12 +108,13 @@ private:
     transport::IoThread session_;
     std::optional<transport::Listener> listener_; ///< the session's thread's, once listening
     std::string listens_on_;
+    std::string tls_directory_;
 
     Situation situation_ = Situation::listening;
     std::atomic<Arrivals> arrivals_{Arrivals::awaited};
     std::unique_ptr<vmm::Machine> machine_;
-    migrate::Epoch epoch_{};
-    std::optional<migrate::InDoubtGuest> doubt_; ///< refers to machine_
+    migrate::Epoch epoch_{};                       ///< of the VM that is here
+    std::unique_ptr<migrate::InDoubtGuest> doubt_; ///< refers to machine_ and keeper_
     /// Shared with the session that works on it.
     std::shared_ptr<Job> job_;
     /// By the last migration of this VM that told, to here or from here.

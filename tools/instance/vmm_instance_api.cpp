@@ -35,6 +35,7 @@ Status check_numbers(const Request& request) {
     return tools::check_numbers(
         {{"downtime_ms", request.downtime_ms()},
          {"bandwidth", request.bandwidth()},
+         {"postcopy_bandwidth", request.postcopy_bandwidth()},
          {"deadline_ms", request.deadline_ms()}});
 }
 
@@ -59,6 +60,19 @@ Result<migrate::Policy> policy_from(const api::MigrateRequest& request) {
         }
         policy.on_stall = *on_stall;
     }
+    if (request.postcopy_bandwidth() > 0) {
+        policy.postcopy_bandwidth = rate_from(request.postcopy_bandwidth());
+    }
+    if (request.has_recover_timeout_ms()) {
+        policy.recover_timeout = from_ms(request.recover_timeout_ms());
+    }
+    if (request.mode() == "hybrid") {
+        policy.mode = migrate::Mode::hybrid;
+    } else if (!request.mode().empty() && request.mode() != "precopy") {
+        return fail(
+            ErrorCode::invalid_argument,
+            fmt::format("'{}' is no mode: it is precopy or hybrid", request.mode()));
+    }
     if (request.streams() > 0) {
         policy.streams = request.streams();
     }
@@ -80,6 +94,12 @@ Result<migrate::PolicyChange> change_from(const api::TuneRequest& request) {
         change.bandwidth.emplace();
         if (request.bandwidth() > 0) {
             change.bandwidth->emplace(rate_from(request.bandwidth()));
+        }
+    }
+    if (request.has_postcopy_bandwidth()) {
+        change.postcopy_bandwidth.emplace();
+        if (request.postcopy_bandwidth() > 0) {
+            change.postcopy_bandwidth->emplace(rate_from(request.postcopy_bandwidth()));
         }
     }
     if (request.has_deadline_ms()) {
@@ -150,6 +170,9 @@ Task<std::string> VmmInstance::answer(ApiCall call) {
     if (call.path.starts_with(jobs_path)) {
         co_return co_await answer_job(std::move(call));
     }
+    if (call.method == "POST" && call.path == "/v1/vm/resolve") {
+        co_return co_await answer_resolve(std::move(call.body));
+    }
     co_return answer_vm(call);
 }
 
@@ -168,8 +191,6 @@ Result<std::string> VmmInstance::answer_vm(const ApiCall& call) {
         done = resume();
     } else if (posts && call.path == "/v1/vm/kill") {
         done = kill();
-    } else if (posts && call.path == "/v1/vm/resolve") {
-        done = resolve(call.body);
     } else if (call.method != "GET" || call.path != "/v1/vm") {
         return no_such_route(call);
     }
@@ -238,13 +259,23 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
         how.connect_deadline = std::chrono::duration_cast<transport::Duration>(
             std::chrono::duration<double, std::milli>{request->connect_timeout_ms()});
     }
+    const std::string arbiter = request->arbiter().empty() ? "local" : request->arbiter();
+    if (auto known = migrate::arbiter_from(arbiter); !known) {
+        return fail(std::move(known).error());
+    }
+    keeper_->begin(formats::Side::source, to->to_string(), request->tls_directory());
     job_ = std::make_shared<Job>(
         JobKind::migrate, make_migration_id(), to->to_string(), session_.executor());
     migrate::SourceOptions options{
         .vm_name = name_.name(),
+        .vm_id = keeper_->vm_id().to_string(),
         .migration_id = job_->id(),
         .epoch = epoch_,
         .policy = *policy,
+        .arbiter = arbiter,
+        .keeper = keeper_.get(),
+        .last_record = last_record_of(keeper_->vm_id()),
+        .desk = &job_->desk(),
         .tuner = &job_->tuner()};
     auto session = migrate::run_source(
         *machine_,
@@ -304,26 +335,41 @@ Status VmmInstance::kill() {
     });
 }
 
-Status VmmInstance::resolve(const std::string& body) {
+Task<std::string> VmmInstance::answer_resolve(std::string body) {
     const auto request = message_from_json<api::ResolveRequest>(body);
     if (!request) {
-        return fail(request.error());
+        co_return fail(request.error());
     }
     if (request->keep() != "source" && request->keep() != "destination") {
-        return fail(ErrorCode::invalid_argument, "keep must be \"source\" or \"destination\"");
-    }
-    if (!doubt_) {
-        return fail(ErrorCode::wrong_state, name_.name() + " is not in doubt: " + explain());
+        co_return fail(ErrorCode::invalid_argument, "keep must be \"source\" or \"destination\"");
     }
     const auto keep =
         request->keep() == "source" ? migrate::Keep::source : migrate::Keep::destination;
+    const auto fencing =
+        request->fenced() ? migrate::Fencing::destination_is_dead : migrate::Fencing::none;
+    Status done;
+    if (!doubt_ && has_running_job()) {
+        const auto job = job_;
+        done = co_await job->desk().say(
+            [keep, fencing](migrate::Owner& owner) { return owner.resolve(keep, fencing); });
+    } else {
+        done = resolve(keep, fencing);
+    }
+    if (!done) {
+        co_return fail(std::move(done).error());
+    }
+    co_return to_json(describe(), JsonLayout::one_line);
+}
+
+Status VmmInstance::resolve(migrate::Keep keep, migrate::Fencing fencing) {
+    if (!doubt_) {
+        return fail(ErrorCode::wrong_state, name_.name() + " is not in doubt: " + explain());
+    }
     const bool stays = keep == doubt_->here();
-    if (auto resolved = doubt_->resolve(keep); !resolved) {
+    if (auto resolved = doubt_->resolve(keep, fencing); !resolved) {
         return fail(std::move(resolved).error());
     }
-    if (stays && keep == migrate::Keep::source) {
-        epoch_ = migrate::taken_back(doubt_->epoch());
-    }
+    epoch_ = doubt_->epoch();
     doubt_.reset();
     situation_ = stays ? Situation::present : Situation::ended;
     if (!stays) {
@@ -356,6 +402,11 @@ std::string VmmInstance::explain_doubt() const {
 }
 
 std::string VmmInstance::explain() const {
+    if (has_running_job()) {
+        if (auto sentence = job_->ownership().second; !sentence.empty()) {
+            return sentence;
+        }
+    }
     switch (situation_) {
     case Situation::listening:
         return "no VM has arrived yet";
@@ -397,6 +448,14 @@ api::Vm VmmInstance::describe() const {
             running == vmm::RunningState::running  ? "running"
             : running == vmm::RunningState::paused ? "paused"
                                                    : "ended");
+    }
+    if (has_running_job()) {
+        const auto owner = job_->ownership().first;
+        if (owner == "in-doubt" || owner == "split") {
+            vm.set_state(owner);
+        } else if (owner == "faulting") {
+            vm.set_state("running");
+        }
     }
     if (job_) {
         *vm.mutable_job() = job_->describe();

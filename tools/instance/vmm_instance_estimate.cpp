@@ -56,6 +56,9 @@ Result<std::string> VmmInstance::start_estimate(const std::string& body) {
         return fail(std::move(options).error());
     }
     options->known_link = known_link_;
+    options->support = machine_->backend().postcopy_obstacle.empty()
+                           ? migrate::HybridSupport::both_sides
+                           : migrate::HybridSupport::none;
     job_ = std::make_shared<Job>(
         JobKind::estimate, make_migration_id(), std::string{}, session_.executor());
     auto estimation = migrate::run_estimation(*machine_, *std::move(options), job_->gate(), *job_);

@@ -130,7 +130,9 @@ Result<Instance> Trial::start(std::string_view name, std::vector<std::string> ar
         arguments.push_back(more);
     }
     // The names of a trial live in its own directory: they meet no VM of the user's.
-    const std::array environment{"XDG_RUNTIME_DIR=" + (scratch_ / "").string()};
+    const std::array environment{
+        "XDG_RUNTIME_DIR=" + (scratch_ / "").string(),
+        "XDG_STATE_HOME=" + (scratch_ / "state").string()};
     auto process = ChildProcess::start(arguments, environment, messages);
     if (!process) {
         return fail(std::move(process).error());

@@ -39,7 +39,8 @@ TEST_SUITE("formats.error") {
         CHECK(error_code_from(9999) == ErrorCode::internal);
         CHECK(error_code_from(65536 + 24) == ErrorCode::internal);
         CHECK(phase_from(7) == Phase::done);
-        CHECK(phase_from(8) == Phase::none);
+        CHECK(phase_from(8) == Phase::postcopy);
+        CHECK(phase_from(9) == Phase::none);
         CHECK(side_from(2) == Side::destination);
         CHECK(side_from(3) == Side::local);
     }

@@ -34,6 +34,10 @@ Attempt::Attempt(boost::asio::io_context& with_io)
     source.migration_id = "m-1";
     source.epoch = migrate::Epoch{7};
     source.policy.streams = 2;
+    source.keeper = &source_keeper;
+    destination.keeper = &destination_keeper;
+    // Whoever is in doubt says so at once; what comes back is tested where it is let come back.
+    source.policy.recover_timeout = destination.policy.recover_timeout = 0ms;
     source.threads = destination.threads = migrate::ChannelThreads::session;
     destination.host = destination_machine.backend;
     destination.available_memory = []() -> formats::Result<formats::Bytes> {
@@ -69,7 +73,9 @@ void Attempt::start_destination(RunWitness& witness) {
     options.on_refusal = [this](const formats::Error& error) {
         refusals.push_back(error);
         if (!has_begun_) {
-            conclude({.state = DestinationState::abandoned, .error = error});
+            migrate::DestinationOutcome outcome;
+            outcome.error = error;
+            conclude(std::move(outcome));
         }
     };
     reception_.emplace(io.get_executor(), std::move(options));

@@ -3,6 +3,7 @@
 
 #include "migrate/destination_session.hpp"
 #include "migrate/source_session.hpp"
+#include "tests/support/memory_keeper.hpp"
 #include "tests/support/scripted_stream.hpp"
 #include "tests/support/test_machine.hpp"
 #include "transport/memory_stream.hpp"
@@ -49,6 +50,8 @@ struct Attempt {
     std::shared_ptr<Script> destination_bulk_script = std::make_shared<Script>();
     transport::MemoryPipeOptions to_destination;
     transport::MemoryPipeOptions to_source;
+    MemoryKeeper source_keeper;
+    MemoryKeeper destination_keeper;
     migrate::CancelGate source_gate;
     migrate::CancelGate destination_gate;
     RecordingObserver source_observer;

@@ -3,6 +3,7 @@
 #include "migrate/page_receiver.hpp"
 
 #include "formats/page_run.hpp"
+#include "migrate/file_placement.hpp"
 #include "migrate/page_sender.hpp"
 #include "transport/memory_stream.hpp"
 
@@ -63,8 +64,11 @@ struct Bed {
     migrate::OpenRound open_round{0};
     std::vector<Bytes> placed;
     std::vector<std::uint32_t> ended;
+    migrate::FilePlacement file{to};
+    migrate::OpenPlacement placement{&file};
     migrate::PageReceiver receiver{
         to,
+        placement,
         destination,
         received,
         open_round,

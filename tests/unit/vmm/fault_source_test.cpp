@@ -319,6 +319,11 @@ void run_all(std::string_view name) {
         a_page_that_is_there_is_left_alone(choice);
     }
     SUBCASE("two vCPUs wait for one page and both go on") {
+        // A hypervisor does not say what the engine under the simulator can do.
+        if (name.ends_with(":soft")) {
+            fmt::print("SKIPPED: vmm.fault_source: {}: two vCPUs: soft has one\n", name);
+            return;
+        }
         two_vcpus_wait_for_one_page(choice);
     }
     SUBCASE("a vCPU that waits can be kicked out, and goes on waiting when it runs again") {

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "migrate/control_link.hpp"
+
+#include <utility>
+
+namespace wherry::migrate {
+
+using formats::Status;
+using transport::Task;
+
+ControlLink::ControlLink(formats::Side us, transport::Executor executor, Callbacks callbacks)
+    : us_{us},
+      executor_{std::move(executor)},
+      callbacks_{std::move(callbacks)} {}
+
+Task<void> ControlLink::adopt(std::unique_ptr<SessionChannel> channel) {
+    drop();
+    auto rested = co_await rest();
+    (void)rested;
+    current_ = std::make_unique<Connection>(std::move(channel), us_, executor_);
+    Connection& now = *current_;
+    if (hears_words_) {
+        now.inbox.on_word(callbacks_.on_word);
+    }
+    now.inbox.on_missing(callbacks_.on_missing);
+    if (callbacks_.on_placed) {
+        now.inbox.on_placed(callbacks_.on_placed);
+    }
+    now.helpers.start(
+        now.inbox.listen(), [this, &now](const Status& ended) { report(now, ended); });
+    // What it ends with shows in every other send too, and the peer's silence in the inbox.
+    now.helpers.start(now.channel->keep_alive());
+    co_return Status{};
+}
+
+void ControlLink::hear_words() {
+    hears_words_ = true;
+    if (current_) {
+        current_->inbox.on_word(callbacks_.on_word);
+    }
+}
+
+void ControlLink::report(Connection& connection, const Status& ended) {
+    if (!std::exchange(connection.is_lost, true) && !ended) {
+        callbacks_.on_lost(ended.error());
+    }
+}
+
+Task<void> ControlLink::say(const Control& message) {
+    if (!is_up()) {
+        co_return Status{};
+    }
+    co_return co_await current_->channel->send(message);
+}
+
+Task<void> ControlLink::rest() {
+    if (!current_) {
+        co_return Status{};
+    }
+    current_->is_lost = true;
+    current_->helpers.cancel();
+    auto joined = co_await current_->helpers.join();
+    (void)joined;
+    co_return Status{};
+}
+
+void ControlLink::drop() {
+    if (current_) {
+        current_->is_lost = true;
+        current_->channel->close();
+    }
+}
+
+} // namespace wherry::migrate

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// The destination from the offer on: what the DestinationOwner wants done.
+#include "migrate/detail/destination_flow.hpp"
+#include "migrate/ownership/words.hpp"
+#include "migrate/postcopy/missing_pages_message.hpp"
+
+#include <fmt/format.h>
+
+namespace wherry::migrate::detail {
+
+using formats::ErrorCode;
+using formats::Status;
+
+namespace {
+
+/// For a source to come back that may not have heard that the VM runs here.
+constexpr Duration last_word_limit = std::chrono::minutes{1};
+
+} // namespace
+
+void DestinationSession::on_link_lost(const formats::Error& error) {
+    loss_ = error;
+    if (!is_offered_) {
+        interrupt(error); // nobody may be waiting for the source's word
+        return;
+    }
+    lose_pages(error);
+    runner_.tell(event::Disconnected{error.text()});
+    if (options_.policy.recover_timeout) {
+        lose_patience_after(*options_.policy.recover_timeout);
+    }
+    if (is_waiting_for_return_) {
+        return;
+    }
+    is_waiting_for_return_ = true;
+    helpers_.start(wait_for_return(), [this](const Status& back) {
+        is_waiting_for_return_ = false;
+        if (!back && back.error().code() != ErrorCode::cancelled) {
+            link_.drop();
+            on_link_lost(back.error());
+        }
+    });
+}
+
+void DestinationSession::lose_patience_after(Duration limit) {
+    patience_.set(limit, [this] {
+        has_no_patience_left_ = true;
+        runner_.look_again();
+    });
+}
+
+/// By our own state, which follows the owner's once all that it wanted has been done.
+bool DestinationSession::is_over() const {
+    const DestinationState state = state_.state();
+    // A source that has not heard of it comes back and asks.
+    const bool is_done =
+        state == DestinationState::done && (link_.is_up() || has_no_patience_left_);
+    return is_done || state == DestinationState::abandoned || state == DestinationState::lost ||
+           state == DestinationState::salvaged || is_given_up_for_now();
+}
+
+bool DestinationSession::is_given_up_for_now() const {
+    return has_no_patience_left_ && !link_.is_up() &&
+           (owner_->state() == DestinationOwnerState::accepted ||
+            owner_->state() == DestinationOwnerState::in_doubt);
+}
+
+Status DestinationSession::write_record(const OwnershipRecord& record) {
+    return options_.keeper->write(record);
+}
+
+formats::Result<std::optional<ArbiterRecord>>
+DestinationSession::ask_arbiter(const action::AskArbiter& question) {
+    return options_.keeper->ask(question);
+}
+
+/// A destination that runs with pages missing says at once which: after a lost connection the
+/// source knows no better way.
+Task<void> DestinationSession::send_word(MessageKind kind, Epoch epoch) {
+    Control message = message_of(kind, epoch);
+    if (kind == MessageKind::complete && memory_) {
+        const FaultReport faults = memory_->report();
+        const auto us = [](Duration duration) {
+            return static_cast<std::uint64_t>(
+                std::chrono::duration_cast<std::chrono::microseconds>(duration).count());
+        };
+        auto& complete = *message.mutable_complete();
+        complete.set_faults(faults.count);
+        complete.set_median_us(us(faults.median));
+        complete.set_p99_us(us(faults.p99));
+        complete.set_longest_us(us(faults.longest));
+        complete.set_repeated_pages(faults.repeated.value());
+    }
+    auto said = co_await link_.say(message);
+    if (!said || kind != MessageKind::running || !is_faulting_ || !link_.is_up()) {
+        co_return said;
+    }
+    auto named = co_await send_missing(link_.channel(), memory_->missing());
+    if (named) {
+        memory_->queue().ask_again();
+        co_await end_recovery();
+        recovery_.emplace(executor_);
+        recovery_->start(take_channels_again(), [this](const Status& taken) {
+            if (!taken && taken.error().code() != ErrorCode::cancelled) {
+                lose_pages(taken.error());
+            }
+        });
+    }
+    co_return named;
+}
+
+Task<void> DestinationSession::start_guest(bool from_memory) {
+    formats::invariant(from_memory && machine_, "a session has the memory of its guest");
+    auto resume = [this] {
+        return plan_.stays_paused ? Status{} : machine_->resume();
+    };
+    auto started = co_await on_worker(resume);
+    if (!started) {
+        start_failure_ = std::move(started).error().during("starting the VM");
+        co_return formats::fail(*start_failure_);
+    }
+    co_return started;
+}
+
+Task<void> DestinationSession::stop_guest() {
+    auto pause = [this] {
+        return machine_->pause();
+    };
+    co_return co_await on_worker(pause);
+}
+
+Task<void> DestinationSession::drop_memory() {
+    if (stop_ && !is_stopping_) {
+        stop_();
+    }
+    // The phases may still be at work on it.
+    while (stop_) {
+        auto ended = co_await phases_ended_.wait();
+        if (!ended) {
+            co_return ended;
+        }
+    }
+    co_await end_pages();
+    co_return co_await drop_machine();
+}
+
+/// It is the source that connects.
+void DestinationSession::reconnect() {}
+
+void DestinationSession::owner_moved() {
+    const auto next = mirrored(owner_->state());
+    if (next && *next != state_.state()) {
+        follow(*next);
+    }
+    const auto status = owner_->status();
+    if (next && status.sentence != progress_.snapshot().ownership) {
+        progress_.explain(std::string{status.state}, status.sentence);
+    }
+    if (owner_->state() == DestinationOwnerState::done && !link_.is_up() &&
+        !options_.policy.recover_timeout) {
+        lose_patience_after(last_word_limit);
+    }
+    if (owner_->state() == DestinationOwnerState::faulting && !is_faulting_) {
+        is_faulting_ = true;
+        take_pushed();
+        helpers_.start(watch_pages());
+    }
+}
+
+} // namespace wherry::migrate::detail

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// The source from the moment at which its guest stands still: what the SourceOwner wants done.
+#include "formats/page_digest.hpp"
+#include "migrate/detail/source_flow.hpp"
+#include "migrate/ownership/words.hpp"
+#include "migrate/postcopy/missing_pages_message.hpp"
+#include "vmm/saved_state.hpp"
+
+#include <algorithm>
+#include <span>
+
+#include <fmt/format.h>
+
+namespace wherry::migrate::detail {
+
+using formats::ErrorCode;
+using formats::Status;
+
+Attempt SourceSession::attempt() const {
+    return Attempt{
+        .arbiter = options_.arbiter,
+        .migration_id = options_.migration_id,
+        .pages_missing = leaves_pages_};
+}
+
+/// vCPUs first, then devices, then the last look at what both of them wrote: nothing can write
+/// after that look. That the VM is offered is written while the last pages are on their way.
+Task<void> SourceSession::drain() {
+    if (leaves_pages_) {
+        auto opened = co_await open_urgent();
+        if (!opened) {
+            co_return opened;
+        }
+    }
+    enter(SourceState::drain);
+    Blackout& blackout = progress_.blackout();
+    stopped_at_ = progress_.now();
+    auto stop = [this] {
+        return StoppedGuest::stop(machine_);
+    };
+    auto stopped = co_await on_worker(stop);
+    if (!stopped) {
+        co_return formats::fail(std::move(stopped).error());
+    }
+    stopped_.emplace(*std::move(stopped));
+    link_.hear_words();
+    runner_.tell(event::GuestStopped{attempt()});
+    auto step = check_guest();
+    if (!step) {
+        co_return step;
+    }
+    const auto standing = progress_.now();
+    blackout.stop = standing - stopped_at_;
+    dirtylog::DirtySet left = *dirty_;
+    step = co_await collect();
+    if (!step) {
+        co_return step;
+    }
+    dirty_->merge(left);
+    step = leaves_pages_ ? co_await name_missing_pages() : co_await send_last_pages();
+    if (!step) {
+        co_return step;
+    }
+    const auto pages_sent = progress_.now();
+    blackout.pages = pages_sent - standing;
+    step = co_await send_state();
+    if (!step) {
+        co_return step;
+    }
+    stopped_at_ = progress_.now();
+    blackout.state = stopped_at_ - pages_sent;
+    runner_.tell(event::AllSent{});
+    auto loaded = co_await expect(Control::kLoaded, options_.policy.handover_deadline);
+    if (loaded) {
+        const auto loaded_at = progress_.now();
+        blackout.load = loaded_at - stopped_at_;
+        stopped_at_ = loaded_at;
+    }
+    // Whether the destination answers in time is the owner's to judge.
+    co_return Status{};
+}
+
+Task<void> SourceSession::send_last_pages() {
+    co_return co_await send_round(*dirty_, Pace::full, true);
+}
+
+/// The round that ends pre-copy is empty then.
+Task<void> SourceSession::name_missing_pages() {
+    order_.emplace(*dirty_);
+    urgent_->serve(
+        machine_.memory(), *order_, limit_, urgent_counters_, [this](const formats::Error& error) {
+            lose_pages(error);
+        });
+    const dirtylog::DirtySet nothing{machine_.memory()};
+    auto ended = co_await send_round(nothing, Pace::full, true);
+    if (!ended) {
+        co_return ended;
+    }
+    co_return co_await send_missing(link_.channel(), *dirty_);
+}
+
+Task<void> SourceSession::send_state() {
+    auto save = [this] {
+        return machine_.save();
+    };
+    auto state = co_await on_worker(save);
+    if (!state) {
+        co_return formats::fail(std::move(state).error().during("saving the VM's state"));
+    }
+    auto bytes = vmm::encode(*state);
+    if (!bytes) {
+        co_return formats::fail(std::move(bytes).error());
+    }
+    const std::span<const std::byte> payload = *bytes;
+    const auto digest = formats::digest_of(payload);
+    auto sent = co_await link_.channel().send(
+        formats::FrameType::machine_state, transport::Gather(&payload, 1), digest);
+    co_return sent;
+}
+
+/// A cancel that came before the acceptance wins against it: exactly one of the two closes the
+/// gate.
+void SourceSession::on_word(const event::Received& word, const Control& message) {
+    const bool would_commit = word.kind == MessageKind::accept &&
+                              owner_->state() == SourceOwnerState::offer &&
+                              word.epoch == owner_->epoch();
+    if (would_commit && !gate_.close()) {
+        return; // its event is on its way
+    }
+    if (word.kind == MessageKind::running && state_.state() == SourceState::committed) {
+        progress_.blackout().handover = progress_.now() - stopped_at_;
+    }
+    if (message.has_complete()) {
+        const auto& said = message.complete();
+        const auto time = [](std::uint64_t us) {
+            constexpr std::uint64_t a_day = 86'400'000'000;
+            return std::chrono::microseconds{std::min(us, a_day)};
+        };
+        progress_.set_faults(
+            {.count = said.faults(),
+             .median = time(said.median_us()),
+             .p99 = time(said.p99_us()),
+             .longest = time(said.longest_us()),
+             .repeated = formats::PageCount{said.repeated_pages()}});
+    }
+    runner_.tell(word);
+}
+
+void SourceSession::on_link_lost(const formats::Error& error) {
+    loss_ = error;
+    if (owner_->state() == SourceOwnerState::precopy && state_.state() < SourceState::drain) {
+        interrupt(error); // nobody may be waiting for the destination's word
+        return;
+    }
+    lose_pages(error);
+    runner_.tell(event::Disconnected{error.text()});
+    if (options_.policy.recover_timeout) {
+        patience_.set(*options_.policy.recover_timeout, [this] {
+            has_no_patience_left_ = true;
+            runner_.look_again();
+        });
+    }
+}
+
+/// By our own state, which follows the owner's once all that it wanted has been done.
+bool SourceSession::is_over() const {
+    const SourceState state = state_.state();
+    return state == SourceState::reclaimed || state == SourceState::handed_off ||
+           state == SourceState::lost || state == SourceState::salvaged || is_given_up_for_now();
+}
+
+/// Not before the user's patience is over: without such a limit it is asked for ever.
+bool SourceSession::is_given_up_for_now() const {
+    return has_no_patience_left_ && !link_.is_up() &&
+           (owner_->state() == SourceOwnerState::in_doubt ||
+            owner_->state() == SourceOwnerState::serving ||
+            owner_->state() == SourceOwnerState::split);
+}
+
+Status SourceSession::write_record(const OwnershipRecord& record) {
+    return options_.keeper->write(record);
+}
+
+formats::Result<std::optional<ArbiterRecord>>
+SourceSession::ask_arbiter(const action::AskArbiter& question) {
+    return options_.keeper->ask(question);
+}
+
+Task<void> SourceSession::send_word(MessageKind kind, Epoch epoch) {
+    if (kind != MessageKind::offer) {
+        co_return co_await link_.say(message_of(kind, epoch));
+    }
+    if (options_.arbiter != "local" && !gate_.close()) {
+        runner_.tell(event::Cancelled{});
+        co_return Status{};
+    }
+    Control message;
+    auto& offer = *message.mutable_offer();
+    offer.set_epoch(static_cast<std::uint64_t>(epoch));
+    offer.set_pages_are_missing(leaves_pages_);
+    offer.set_arbiter(options_.arbiter);
+    co_return co_await link_.say(message);
+}
+
+Task<void> SourceSession::start_guest(bool from_memory) {
+    formats::invariant(from_memory && stopped_, "a session has the memory of its guest");
+    if (stop_ && !is_stopping_) {
+        stop_();
+    }
+    // The phases may be about to look at a guest that stands still.
+    while (stop_) {
+        auto ended = co_await phases_ended_.wait();
+        if (!ended) {
+            co_return ended;
+        }
+    }
+    slow_down(0);
+    auto go_on = [this] {
+        return stopped_->go_on();
+    };
+    auto started = co_await on_worker(go_on);
+    if (!started) {
+        start_failure_ = started.error();
+    }
+    co_return started;
+}
+
+Task<void> SourceSession::stop_guest() {
+    auto pause = [this] {
+        return machine_.pause();
+    };
+    co_return co_await on_worker(pause);
+}
+
+/// Its owner drops the machine, as soon as this session has ended.
+Task<void> SourceSession::drop_memory() {
+    co_return Status{};
+}
+
+void SourceSession::owner_moved() {
+    const auto next = mirrored(owner_->state());
+    if (next && *next != state_.state()) {
+        follow(*next);
+    }
+    const auto status = owner_->status();
+    if (next && status.sentence != progress_.snapshot().ownership) {
+        progress_.explain(std::string{status.state}, status.sentence);
+    }
+    if (stopped_ && is_over() && stop_ && !is_stopping_) {
+        stop_(); // nothing is waited for any more
+    }
+    if (owner_->state() == SourceOwnerState::serving && !is_pushing_ && link_.is_up() && pages_) {
+        is_pushing_ = true;
+        limit_.set_rate(options_.policy.postcopy_bandwidth);
+        page_tasks_->start(push());
+    }
+}
+
+} // namespace wherry::migrate::detail

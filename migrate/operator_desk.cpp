@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "migrate/operator_desk.hpp"
+
+#include "transport/task_group.hpp"
+
+#include <utility>
+
+namespace wherry::migrate {
+
+using transport::Task;
+
+OperatorDesk::OperatorDesk(transport::Executor session)
+    : session_{std::move(session)},
+      shared_{std::make_shared<Shared>()} {}
+
+void OperatorDesk::attach(OwnershipRunner& runner) {
+    shared_->runner = &runner;
+}
+
+void OperatorDesk::detach() {
+    shared_->runner = nullptr;
+}
+
+Task<void> OperatorDesk::deliver(
+    std::shared_ptr<Shared> shared, std::function<formats::Result<OwnershipActions>(Owner&)> word) {
+    if (shared->runner == nullptr) {
+        co_return formats::fail(
+            formats::ErrorCode::wrong_state, "no hand-over of this VM is under way");
+    }
+    co_return co_await shared->runner->at_a_persons_word(std::move(word));
+}
+
+Task<void> OperatorDesk::say(std::function<formats::Result<OwnershipActions>(Owner&)> word) {
+    auto here = co_await boost::asio::this_coro::executor;
+    transport::TaskGroup asking{here};
+    asking.start_on(session_, deliver(shared_, std::move(word)));
+    co_return co_await asking.join();
+}
+
+} // namespace wherry::migrate

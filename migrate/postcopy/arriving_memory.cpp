@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "migrate/postcopy/arriving_memory.hpp"
+
+#include <utility>
+#include <vector>
+
+namespace wherry::migrate {
+
+namespace {
+
+constexpr formats::PageCount longest_run{std::uint64_t{1} << 32U};
+
+} // namespace
+
+ArrivingMemory::ArrivingMemory(
+    vmm::Machine& machine,
+    std::unique_ptr<vmm::FaultSource> source,
+    std::function<void()> on_fault,
+    std::function<void()> on_complete)
+    : machine_{machine},
+      queue_{std::move(on_fault)},
+      source_{std::move(source)},
+      placement_{*source_, queue_, std::move(on_complete)} {}
+
+formats::Result<std::unique_ptr<ArrivingMemory>> ArrivingMemory::arm(
+    vmm::Machine& machine,
+    const dirtylog::DirtySet& missing,
+    std::function<void()> on_fault,
+    std::function<void()> on_complete) {
+    auto source = machine.partition().make_fault_source(machine.memory());
+    if (!source) {
+        return formats::fail(std::move(source).error());
+    }
+    std::unique_ptr<ArrivingMemory> memory{new ArrivingMemory{
+        machine, *std::move(source), std::move(on_fault), std::move(on_complete)}};
+    std::vector<formats::PageRange> runs;
+    missing.for_each_run(longest_run, [&](formats::PageRange run) { runs.push_back(run); });
+    auto armed = memory->source_->arm(runs, *memory);
+    if (!armed) {
+        return formats::fail(std::move(armed).error().during("catching accesses to missing pages"));
+    }
+    return memory;
+}
+
+dirtylog::DirtySet ArrivingMemory::missing() const {
+    dirtylog::DirtySet set{machine_.memory()};
+    for (const formats::PageRange pages : source_->missing_pages()) {
+        set.mark(pages);
+    }
+    return set;
+}
+
+FaultReport ArrivingMemory::report() const {
+    const LatencyHistogram latency = queue_.latency();
+    return {
+        .count = latency.count(),
+        .median = latency.percentile(50),
+        .p99 = latency.percentile(99),
+        .longest = latency.longest(),
+        .repeated = placement_.repeated()};
+}
+
+} // namespace wherry::migrate

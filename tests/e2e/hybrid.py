@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Hybrid post-copy through the command line: a guest that goes on before its memory is all there."""
+
+import json
+import signal
+import time
+
+from cutting_proxy import CuttingProxy
+from instances import HostCase, is_soft, is_stopped, main, wait_until
+
+# Slower than the guest dirties, with a goal that no round of pre-copy meets.
+NEVER_DONE = ["--mode", "hybrid", "--bandwidth", "40M", "--downtime", "1ms"]
+NEVER_DONE_SOFT = ["--mode", "hybrid", "--bandwidth", "1M", "--downtime", "1ms"]
+
+
+class Hybrid(HostCase):
+    def setUp(self):
+        super().setUp()
+        self.slowly = NEVER_DONE_SOFT if is_soft() else NEVER_DONE
+        if is_soft():
+            self.guest_options = self.guest_options.replace("rate=100 ", "rate=600 ")
+        else:
+            self.guest_options = "zero=20 compressible=40 random=40 hot=48M rate=20000 report=100"
+        self.pki()
+        self.a = self.run_vm("a")
+        self.a.wait_for_reports(3)
+
+    def receive_held(self):
+        """It stops itself as soon as the guest runs there with pages missing: in an instant the
+        guest has those that it needs."""
+        self.environment["WHERRY_HOLD_AT"] = "faulting"
+        b = self.receive_vm("b")
+        del self.environment["WHERRY_HOLD_AT"]
+        proxy = CuttingProxy(self.port_of("b"))
+        self.addCleanup(proxy.close)
+        self.wherry(
+            "migrate", "a", "--to", f"127.0.0.1:{proxy.port}", "--tls", "pki", *self.slowly,
+            "--detach")
+        wait_until("the guest to run with pages missing", lambda: is_stopped(b.process))
+        return b, proxy
+
+    def progress(self, name):
+        return self.status(name).get("job", {}).get("progress", {})
+
+    def assert_a_whole_sweep(self, instance):
+        first = instance.wait_for_reports()[-1]["sweeps"]
+        wait_until("a whole sweep", lambda: instance.reports()[-1]["sweeps"] >= first + 2)
+        self.assert_no_errors(instance.reports())
+
+    def test_V04_P01_a_guest_goes_on_before_its_memory_is_all_there(self):
+        b = self.receive_vm("b")
+        done = self.migrate("a", "b", *self.slowly, "--json")
+        last = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual(last["state"], "done")
+        faults = last["report"]["faults"]
+        self.assertGreater(faults["count"], 0)
+        self.assertGreaterEqual(faults["longest_ms"], faults["p99_ms"])
+        self.assertEqual(self.names(), {"b": "running"})
+        self.assert_a_whole_sweep(b)
+        self.assertEqual(self.a.process.wait(30), 0)
+        # It can move on, in either way.
+        c = self.receive_vm("c")
+        self.migrate("b", "c", *self.slowly)
+        self.assert_a_whole_sweep(c)
+        d = self.receive_vm("d")
+        self.migrate("c", "d", "--on-stall", "stop")
+        self.assert_a_whole_sweep(d)
+
+    def test_P02_P03_the_network_goes_and_comes_back_as_often_as_it_likes(self):
+        b, proxy = self.receive_held()
+        proxy.cut()
+        b.process.send_signal(signal.SIGCONT)
+        wait_until("a state with a name", lambda: self.progress("b").get("missing_bytes", 0) > 0)
+        self.assertEqual(self.status("b")["state"], "running")
+        self.assertEqual(self.progress("a").get("owner_state"), "serving")
+        # Also in the middle of coming back.
+        for _ in range(5):
+            proxy.mend()
+            time.sleep(0.15)
+            proxy.cut()
+            time.sleep(0.1)
+        proxy.mend()
+        wait_until("the source to go", lambda: self.names() == {"b": "running"})
+        self.assert_a_whole_sweep(b)
+
+    def test_P04_a_destination_that_dies_leaves_a_named_state(self):
+        b, _ = self.receive_held()
+        b.process.send_signal(signal.SIGKILL)
+        b.process.wait()
+        seen = len(self.a.reports())
+        said = wait_until(
+            "the source to say what it waits for", lambda: self.status("a").get("explanation", ""))
+        self.assertIn("destination", said)
+        self.assertEqual(len(self.a.reports()), seen, "a guest that was given up runs again")
+
+
+if __name__ == "__main__":
+    main()

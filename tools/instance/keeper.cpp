@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/instance/keeper.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <system_error>
+#include <utility>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace wherry::tools {
+
+using formats::Result;
+using formats::Status;
+using migrate::ArbiterRecord;
+
+namespace {
+
+/// For one question of a shared arbiter: it is asked again.
+constexpr std::chrono::seconds arbiter_limit{5};
+
+std::string environment(const char* name) {
+    const char* const value = std::getenv(name); // NOLINT(concurrency-mt-unsafe): nobody sets any
+    return value == nullptr ? std::string{} : std::string{value};
+}
+
+} // namespace
+
+std::filesystem::path state_directory() {
+    if (const auto given = environment("XDG_STATE_HOME"); !given.empty()) {
+        return std::filesystem::path{given} / "wherry";
+    }
+    if (::geteuid() == 0) {
+        return "/var/lib/wherry";
+    }
+    return std::filesystem::path{environment("HOME")} / ".local/state/wherry";
+}
+
+InstanceKeeper::InstanceKeeper(std::string vm_name, std::unique_ptr<migrate::FileJournal> journal)
+    : vm_name_{std::move(vm_name)},
+      journal_{std::move(journal)},
+      vm_id_{
+          journal_->entries().empty() ? migrate::VmId::make() : journal_->entries().back().vm_id} {}
+
+Result<std::unique_ptr<InstanceKeeper>> InstanceKeeper::open(std::string_view vm_name) {
+    const auto path = state_directory();
+    std::error_code failed;
+    std::filesystem::create_directories(path.parent_path(), failed);
+    if (failed) {
+        return formats::fail(
+            formats::system_error(failed.value(), "making " + path.parent_path().string()));
+    }
+    auto directory = migrate::open_directory(path, migrate::DirectoryUse::own);
+    if (!directory) {
+        return formats::fail(std::move(directory).error());
+    }
+    std::shared_ptr<migrate::Directory> shared = *std::move(directory);
+    auto journal = migrate::FileJournal::open(std::move(shared), vm_name);
+    if (!journal) {
+        return formats::fail(std::move(journal).error());
+    }
+    return std::unique_ptr<InstanceKeeper>{
+        new InstanceKeeper{std::string{vm_name}, *std::move(journal)}};
+}
+
+void InstanceKeeper::begin(formats::Side side, std::string peer, std::string tls_directory) {
+    const std::lock_guard held{journal_mutex_};
+    side_ = side;
+    peer_ = std::move(peer);
+    tls_directory_ = std::move(tls_directory);
+}
+
+void InstanceKeeper::set_vm_id(const migrate::VmId& id) {
+    const std::lock_guard held{journal_mutex_};
+    vm_id_ = id;
+}
+
+migrate::VmId InstanceKeeper::vm_id() const {
+    const std::lock_guard held{journal_mutex_};
+    return vm_id_;
+}
+
+std::optional<migrate::JournalEntry> InstanceKeeper::last() const {
+    const std::lock_guard held{journal_mutex_};
+    if (journal_->entries().empty()) {
+        return std::nullopt;
+    }
+    return journal_->entries().back();
+}
+
+Status InstanceKeeper::write(const migrate::OwnershipRecord& record) {
+    const std::lock_guard held{journal_mutex_};
+    return journal_->append(migrate::JournalEntry{
+        .record = record,
+        .vm_id = vm_id_,
+        .vm_name = vm_name_,
+        .side = side_,
+        .peer = peer_,
+        .tls_directory = tls_directory_,
+        .written_at = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now())});
+}
+
+Result<std::optional<ArbiterRecord>>
+InstanceKeeper::ask(const migrate::action::AskArbiter& question) {
+    const auto id = vm_id();
+    const std::lock_guard held{arbiter_mutex_};
+    if (!arbiter_ || arbiter_name_ != question.arbiter) {
+        auto arbiter = migrate::arbiter_from(question.arbiter);
+        if (!arbiter) {
+            return formats::fail(std::move(arbiter).error());
+        }
+        arbiter_ = *std::move(arbiter);
+        arbiter_name_ = question.arbiter;
+    }
+    if (!arbiter_) {
+        return formats::fail(
+            formats::ErrorCode::invalid_argument, "'local' is no arbiter that could be asked");
+    }
+    if (question.wanted) {
+        // Whatever came of it: what is read afterwards counts.
+        auto requested = arbiter_->request(id, *question.wanted, question.asker, arbiter_limit);
+        if (!requested) {
+            return formats::fail(std::move(requested).error());
+        }
+    }
+    return arbiter_->read(id, arbiter_limit);
+}
+
+} // namespace wherry::tools

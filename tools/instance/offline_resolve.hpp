@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "tools/cli/output.hpp"
+
+#include <string>
+
+namespace wherry::tools {
+
+/// `wherry resolve` for a VM whose process is gone: decides in its journal, and at the arbiter that
+/// it names. Whoever starts the VM again finds the decision. Prints what came of it.
+ExitCode resolve_offline(const std::string& name, const std::string& keep, bool fenced);
+
+} // namespace wherry::tools
