@@ -38,7 +38,7 @@ constexpr std::array<Row, 14> table{{
     {D::abandoning, "abandoning", there, behind, "the copy is dropped; that is being noted"},
     {D::abandoned, "abandoned", there, behind, "the VM never ran here and never will"},
     {D::lost, "lost", here, behind, "the VM is this side's and does not run: it is to be booted"},
-    {D::split, "split", here, behind, "half of the VM's memory is gone: use 'wherry salvage'"},
+    {D::split, "split", here, behind, "half of the VM's memory is gone: it is to be booted"},
     {D::salvaging, "salvaging", unknown, behind, "the VM never runs again from here"},
     {D::salvaged, "salvaged", unknown, behind, "the VM never runs again from here; join its half"},
 }};
@@ -76,6 +76,9 @@ std::string DestinationOwner::sentence() const {
     if (state_ == State::in_doubt) {
         text += is_shared() ? fmt::format("; arbiter {} is asked", attempt_.arbiter)
                             : std::string{"; the source is asked, or decide with 'wherry resolve'"};
+    }
+    if (state_ == State::faulting && !is_connected_) {
+        text += "; the source is not connected, and what needs one of them waits";
     }
     if (!reason_.empty() && state_ != State::done && state_ != State::idle) {
         text += ": " + reason_;

@@ -211,7 +211,7 @@ Status DestinationOwner::on_boot_again() {
         return refuse("the VM is not to be booted here: " + sentence());
     }
     if (attempt_.pages_missing && !is_on_disk(RecordKind::done) && !has_memory_) {
-        return refuse("a part of the VM's memory is on its source: use 'wherry salvage'");
+        return refuse("a part of the VM's memory is on its source: it needs that side");
     }
     enter(State::launching);
     start_guest();

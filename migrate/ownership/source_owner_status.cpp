@@ -41,7 +41,7 @@ constexpr std::array<Row, 16> table{{
     {S::handing_off, "handing-off", there, behind, "the destination has it; that is being noted"},
     {S::handed_off, "handed-off", there, behind, "the destination has the VM"},
     {S::lost, "lost", here, ahead, "the VM is this side's and does not run: it is to be booted"},
-    {S::split, "split", there, behind, "half of the VM's memory is gone: use 'wherry salvage'"},
+    {S::split, "split", there, behind, "half of the VM's memory is gone: it is to be booted"},
     {S::salvaging, "salvaging", unknown, behind, "the VM never runs again from here"},
     {S::salvaged, "salvaged", unknown, behind, "the VM never runs again from here; join its half"},
 }};
@@ -98,6 +98,9 @@ std::string SourceOwner::sentence() const {
         if (state_ == State::in_doubt && (!is_shared() || is_on_disk(RecordKind::committed))) {
             text += ", or decide with 'wherry resolve'";
         }
+    }
+    if (state_ == State::serving && !is_connected_) {
+        text += "; the destination is not connected, and is called again";
     }
     if (!reason_.empty() && state_ != State::handed_off && state_ != State::precopy) {
         text += ": " + reason_;

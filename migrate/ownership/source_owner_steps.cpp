@@ -255,7 +255,7 @@ Status SourceOwner::on_resolve(Keep keep, Fencing fencing) {
         return {};
     }
     if (attempt_.pages_missing) {
-        return refuse("pages of the VM are missing on the destination: use 'wherry salvage'");
+        return refuse("pages of the VM are missing on the destination: it needs this side");
     }
     if (!is_shared() || overtaken || is_on_disk(RecordKind::committed)) {
         reason_ = "a person keeps the destination";

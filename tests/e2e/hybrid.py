@@ -89,10 +89,20 @@ class Hybrid(HostCase):
         b.process.send_signal(signal.SIGKILL)
         b.process.wait()
         seen = len(self.a.reports())
-        said = wait_until(
-            "the source to say what it waits for", lambda: self.status("a").get("explanation", ""))
-        self.assertIn("destination", said)
+        wait_until(
+            "the source to say what it waits for",
+            lambda: "the destination is not connected" in self.status("a").get("explanation", ""))
         self.assertEqual(len(self.a.reports()), seen, "a guest that was given up runs again")
+
+    def test_P04_a_source_that_dies_is_missed_by_name(self):
+        b, _ = self.receive_held()
+        self.a.process.send_signal(signal.SIGKILL)
+        self.a.process.wait()
+        b.process.send_signal(signal.SIGCONT)
+        wait_until(
+            "the destination to say what it waits for",
+            lambda: "the source is not connected" in self.status("b").get("explanation", ""))
+        self.assertGreater(self.progress("b")["missing_bytes"], 0)
 
 
 if __name__ == "__main__":
