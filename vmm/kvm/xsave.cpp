@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include <cpuid.h>
+
 namespace wherry::vmm::kvm {
 
 using formats::ErrorCode;
@@ -41,6 +43,14 @@ Result<std::vector<std::byte>> read_xsave(int vcpu, std::size_t size) {
         area.rbegin(), area.rend(), [](std::byte byte) { return byte != std::byte{0}; });
     const auto used = static_cast<std::size_t>(area.rend() - last);
     area.resize(std::max(legacy_and_header, (used + 63) / 64 * 64));
+    // KVM says of PKRU that it is in use whenever the host has it; zero is its initial value.
+    std::uint32_t size_of = 0;
+    std::uint32_t begin = 0;
+    std::uint32_t flags = 0;
+    std::uint32_t reserved = 0;
+    if (__get_cpuid_count(0xd, 9, &size_of, &begin, &flags, &reserved) != 0 && begin >= used) {
+        area[512 + 1] &= ~std::byte{2}; // bit 9 of XSTATE_BV
+    }
     return area;
 }
 
