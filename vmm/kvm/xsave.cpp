@@ -23,6 +23,23 @@ constexpr std::size_t legacy_and_header = 576;
 /// Software's, SDM vol. 1, 10.5.1.2: the kernel marks here what it has written.
 constexpr std::size_t software_begin = 464;
 constexpr std::size_t software_end = 512;
+/// PKRU is component 9, SDM vol. 1, 13.1; its mark is in the second byte of XSTATE_BV.
+constexpr unsigned pkru = 9;
+constexpr std::size_t pkru_mark_at = 512 + pkru / 8;
+constexpr std::byte pkru_mark{1U << pkru % 8};
+
+/// Where this host's areas have it, SDM vol. 1, 13.5; 0 where they have none.
+std::size_t pkru_begin() {
+    static const std::size_t begin = [] {
+        std::uint32_t size = 0;
+        std::uint32_t offset = 0;
+        std::uint32_t flags = 0;
+        std::uint32_t reserved = 0;
+        const int known = __get_cpuid_count(0xd, pkru, &size, &offset, &flags, &reserved);
+        return known != 0 ? offset : 0U;
+    }();
+    return begin;
+}
 } // namespace
 
 Result<std::vector<std::byte>> read_xsave(int vcpu, std::size_t size) {
@@ -44,12 +61,8 @@ Result<std::vector<std::byte>> read_xsave(int vcpu, std::size_t size) {
     const auto used = static_cast<std::size_t>(area.rend() - last);
     area.resize(std::max(legacy_and_header, (used + 63) / 64 * 64));
     // KVM says of PKRU that it is in use whenever the host has it; zero is its initial value.
-    std::uint32_t size_of = 0;
-    std::uint32_t begin = 0;
-    std::uint32_t flags = 0;
-    std::uint32_t reserved = 0;
-    if (__get_cpuid_count(0xd, 9, &size_of, &begin, &flags, &reserved) != 0 && begin >= used) {
-        area[512 + 1] &= ~std::byte{2}; // bit 9 of XSTATE_BV
+    if (pkru_begin() >= used) {
+        area[pkru_mark_at] &= ~pkru_mark;
     }
     return area;
 }
