@@ -15,8 +15,7 @@ ControlLink::ControlLink(formats::Side us, transport::Executor executor, Callbac
 
 Task<void> ControlLink::adopt(std::unique_ptr<SessionChannel> channel) {
     drop();
-    auto rested = co_await rest();
-    (void)rested;
+    co_await rest();
     current_ = std::make_unique<Connection>(std::move(channel), us_, executor_);
     Connection& now = *current_;
     if (hears_words_) {
@@ -58,10 +57,19 @@ Task<void> ControlLink::rest() {
         co_return Status{};
     }
     current_->is_lost = true;
-    current_->helpers.cancel();
-    auto joined = co_await current_->helpers.join();
-    (void)joined;
-    co_return Status{};
+    co_return co_await current_->helpers.end();
+}
+
+Task<void> ControlLink::hear_last_words(Status& ended, Duration limit) {
+    if (!current_ || ended || ended.error().code() != formats::ErrorCode::connection_lost) {
+        co_return Status{};
+    }
+    auto waited = co_await current_->inbox.wait_for_end(limit);
+    auto heard = current_->inbox.status();
+    if (waited && !heard && current_->channel->peer_has_failed()) {
+        ended = std::move(heard);
+    }
+    co_return waited;
 }
 
 void ControlLink::drop() {

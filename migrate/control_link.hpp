@@ -39,6 +39,9 @@ public:
     /// Where it is down: nothing.
     transport::Task<void> say(const Control& message);
 
+    /// Where `ended` is a lost connection, the peer may have said why, in bytes that have arrived
+    /// but are not read yet: its words take the place of ours. Waits for them up to `limit`.
+    transport::Task<void> hear_last_words(formats::Status& ended, Duration limit);
     /// Stops listening; the channel stays for a farewell. Nothing is reported as lost any more.
     transport::Task<void> rest();
     /// Ends the channel at once, as if it had been lost; that is not reported.

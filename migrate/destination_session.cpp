@@ -90,20 +90,6 @@ void DestinationSession::interrupt(const formats::Error& error) {
     }
 }
 
-/// Where the source ended the conversation it may have said why on the control channel, in bytes
-/// that are not read yet. Its words are better than our "connection lost".
-Task<void> DestinationSession::hear_last_words(Status& ended) {
-    if (ended.error().code() != ErrorCode::connection_lost || !link_.has_channel()) {
-        co_return Status{};
-    }
-    auto waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
-    auto heard = link_.inbox().status();
-    if (waited && !heard && link_.channel().peer_has_failed()) {
-        ended = std::move(heard);
-    }
-    co_return waited;
-}
-
 /// Why the VM is not here, or not known to be.
 Task<formats::Error> DestinationSession::explain_failure(Status ended) {
     if (ended) {
@@ -121,7 +107,7 @@ Task<formats::Error> DestinationSession::explain_failure(Status ended) {
     if (interruption_ && ended.error().code() == ErrorCode::cancelled && !gate_.is_requested()) {
         ended = formats::fail(*interruption_);
     }
-    co_await hear_last_words(ended);
+    co_await link_.hear_last_words(ended, options_.policy.farewell_limit());
     co_return std::move(ended).error();
 }
 
@@ -148,10 +134,7 @@ Task<DestinationOutcome> DestinationSession::conclude(Status ended) {
     runner_.stop();
     auto ran = co_await running_.join();
     (void)ran;
-    helpers_.cancel();
-    // What keep_alive ended with shows in every other send too.
-    auto joined = co_await helpers_.join();
-    (void)joined;
+    co_await helpers_.end();
     // Before the other channels: a source that serves pages takes a loss of those for a loss of
     // all.
     auto said = co_await say_goodbye(outcome.error);

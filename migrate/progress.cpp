@@ -46,8 +46,20 @@ void Progress::enter(formats::Phase phase) {
 }
 
 void Progress::explain(std::string state, std::string sentence) {
+    if (sentence == snapshot_.ownership) {
+        return;
+    }
     snapshot_.ownership_state = std::move(state);
     snapshot_.ownership = std::move(sentence);
+    tell(now_());
+}
+
+void Progress::set_missing(formats::PageCount missing, std::uint64_t waiting) {
+    if (missing == snapshot_.missing && waiting == snapshot_.waiting) {
+        return;
+    }
+    snapshot_.missing = missing;
+    snapshot_.waiting = waiting;
     tell(now_());
 }
 
@@ -78,6 +90,13 @@ void Progress::add_pages(formats::PageCount raw, formats::PageCount zero, format
     measure(at);
     if (at - told_ >= tell_every) {
         tell(at);
+    }
+}
+
+void Progress::count(const PageCounters::Sums& sums) {
+    if (sums != counted_) {
+        add_pages(sums.raw - counted_.raw, sums.zero - counted_.zero, sums.wire - counted_.wire);
+        counted_ = sums;
     }
 }
 

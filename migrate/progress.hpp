@@ -3,6 +3,7 @@
 
 #include "formats/error.hpp"
 #include "formats/units.hpp"
+#include "migrate/page_counters.hpp"
 #include "migrate/policy.hpp"
 
 #include <chrono>
@@ -127,6 +128,10 @@ public:
     void begin_round(std::uint32_t round, formats::Bytes total);
     /// Pages of the present round that were handed over, and the bytes on the wire for them.
     void add_pages(formats::PageCount raw, formats::PageCount zero, formats::Bytes wire);
+    /// add_pages() of what these have come to since the last call.
+    void count(const PageCounters::Sums& sums);
+    /// The counters are new ones.
+    void count_anew() noexcept { counted_ = {}; }
     /// Bytes on the wire that are no pages.
     void add_wire(formats::Bytes wire) noexcept;
     void end_round();
@@ -142,13 +147,10 @@ public:
     void predict(Duration blackout, formats::Bytes left) noexcept;
     /// After the first pass.
     void forecast(const Forecast& whole) noexcept { report_.predicted_first = whole; }
-    /// Tells the observer at once.
+    /// Tells the observer at once where the sentence is a new one.
     void explain(std::string state, std::string sentence);
-    /// Post-copy, on the destination.
-    void set_missing(formats::PageCount missing, std::uint64_t waiting) noexcept {
-        snapshot_.missing = missing;
-        snapshot_.waiting = waiting;
-    }
+    /// Post-copy, on the destination. Tells the observer at once where that is news.
+    void set_missing(formats::PageCount missing, std::uint64_t waiting);
     void set_faults(const FaultReport& faults) noexcept { report_.faults = faults; }
     [[nodiscard]] Blackout& blackout() noexcept { return report_.blackout; }
 
@@ -173,6 +175,7 @@ private:
     Clock::time_point window_started_;
     formats::Bytes window_wire_, window_settled_;
     Clock::time_point told_;
+    PageCounters::Sums counted_; ///< as of the last count()
     Duration in_rounds_{};
     ProgressSnapshot snapshot_;
     Report report_;

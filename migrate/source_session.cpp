@@ -188,7 +188,7 @@ Task<formats::Error> SourceSession::explain_failure(Status ended) {
     if (interruption_ && ended.error().code() == ErrorCode::cancelled && !gate_.is_requested()) {
         ended = formats::fail(*interruption_);
     }
-    co_await hear_last_words(ended);
+    co_await link_.hear_last_words(ended, options_.policy.farewell_limit());
     if (gate_.is_requested() && owner_->status().custody == Custody::source) {
         // Whatever wait it was that the request ended.
         ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
@@ -228,9 +228,7 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
     runner_.stop();
     auto ran = co_await running_.join();
     (void)ran;
-    helpers_.cancel();
-    auto helped = co_await helpers_.join();
-    (void)helped;
+    co_await helpers_.end();
     co_await end_recovery();
     co_await end_pages();
     auto said = co_await say_goodbye(outcome.error);
@@ -272,20 +270,6 @@ Task<void> SourceSession::say_goodbye(const std::optional<formats::Error>& error
     }
     link_.drop();
     co_return Status{};
-}
-
-/// Where the peer ended the conversation it may have said why, in bytes that have arrived but are
-/// not read yet. Its words are better than our "connection lost".
-Task<void> SourceSession::hear_last_words(Status& ended) {
-    if (!link_.has_channel() || ended.error().code() != ErrorCode::connection_lost) {
-        co_return Status{};
-    }
-    auto waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
-    auto heard = link_.inbox().status();
-    if (waited && !heard && link_.channel().peer_has_failed()) {
-        ended = std::move(heard);
-    }
-    co_return waited;
 }
 
 Task<void> SourceSession::stop_tracking() {

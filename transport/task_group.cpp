@@ -105,6 +105,13 @@ Task<void> TaskGroup::all_gone(std::shared_ptr<State> state) {
     co_return Status{};
 }
 
+Task<void> TaskGroup::end() {
+    cancel();
+    auto joined = co_await join();
+    (void)joined;
+    co_return Status{};
+}
+
 std::size_t TaskGroup::running() const noexcept {
     return state_->children.size();
 }

@@ -11,8 +11,8 @@
 
 namespace wherry::transport {
 
-/// Owns child tasks of one thread. Its owner calls cancel() and awaits join() before anything the
-/// children refer to dies; the destructor can only cancel.
+/// Owns child tasks of one thread. Its owner awaits join() or end() before anything the children
+/// refer to dies; the destructor can only cancel.
 class TaskGroup {
 public:
     enum class OnFailure {
@@ -42,6 +42,8 @@ public:
     /// cancel() or a sibling's failure does not count). When the waiting task is cancelled, the
     /// children are too, and are still waited for.
     Task<void> join();
+    /// cancel() and join(), where nobody wants to know any more what they failed with.
+    Task<void> end();
 
     [[nodiscard]] std::size_t running() const noexcept;
 

@@ -97,7 +97,6 @@ private:
 
     // destination_session.cpp
     Task<DestinationOutcome> conclude(formats::Status ended);
-    Task<void> hear_last_words(formats::Status& ended);
     Task<formats::Error> explain_failure(formats::Status ended);
     Task<void> say_goodbye(const std::optional<formats::Error>& error);
     Task<void> drop_machine();
@@ -141,7 +140,6 @@ private:
     std::optional<IncomingPages> pages_;
     std::optional<transport::TaskGroup> page_tasks_; ///< what uses pages_; ends before it does
     std::optional<transport::TaskGroup> recovery_;   ///< opens them again; ends before the next one
-    PageCounters::Sums counted_;                     ///< of the pages, as progress_ knows
     std::vector<std::byte> state_bytes_;
     std::optional<dirtylog::DirtySet> missing_; ///< as named by the source
 

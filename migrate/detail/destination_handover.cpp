@@ -152,8 +152,8 @@ void DestinationSession::owner_moved() {
     if (next && *next != state_.state()) {
         follow(*next);
     }
-    const auto status = owner_->status();
-    if (next && status.sentence != progress_.snapshot().ownership) {
+    if (next) {
+        const auto status = owner_->status();
         progress_.explain(std::string{status.state}, status.sentence);
     }
     if (owner_->state() == DestinationOwnerState::done && !link_.is_up() &&

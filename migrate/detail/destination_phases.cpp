@@ -162,17 +162,9 @@ Task<void> DestinationSession::watch_pages() {
 void DestinationSession::count_pages() {
     if (memory_ && is_faulting_) {
         progress_.set_missing(memory_->missing_count(), memory_->queue().waiting());
-        const auto status = owner_->status();
-        progress_.explain(std::string{status.state}, status.sentence);
     }
-    if (!pages_) {
-        return;
-    }
-    const auto now = pages_->counters().sums();
-    if (now != counted_) {
-        progress_.add_pages(
-            now.raw - counted_.raw, now.zero - counted_.zero, now.wire - counted_.wire);
-        counted_ = now;
+    if (pages_) {
+        progress_.count(pages_->counters().sums());
     }
 }
 

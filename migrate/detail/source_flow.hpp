@@ -105,7 +105,6 @@ private:
     // source_session.cpp
     Task<SourceOutcome> conclude(formats::Status ended);
     Task<formats::Error> explain_failure(formats::Status ended);
-    Task<void> hear_last_words(formats::Status& ended);
     Task<void> stop_tracking();
     Task<void> say_goodbye(const std::optional<formats::Error>& error);
 
@@ -146,7 +145,6 @@ private:
     std::optional<OutgoingPages> pages_;
     std::optional<transport::TaskGroup> page_tasks_; ///< what uses pages_; ends before it does
     std::optional<transport::TaskGroup> recovery_;   ///< opens them again; ends before the next one
-    PageCounters::Sums counted_;                     ///< of the pages, as progress_ knows
     bool is_counting_ = false;
 
     std::unique_ptr<dirtylog::DirtyTracker> tracker_;

@@ -242,8 +242,8 @@ void SourceSession::owner_moved() {
     if (next && *next != state_.state()) {
         follow(*next);
     }
-    const auto status = owner_->status();
-    if (next && status.sentence != progress_.snapshot().ownership) {
+    if (next) {
+        const auto status = owner_->status();
         progress_.explain(std::string{status.state}, status.sentence);
     }
     if (stopped_ && is_over() && stop_ && !is_stopping_) {

@@ -171,14 +171,8 @@ Task<void> SourceSession::watch_pages() {
 }
 
 void SourceSession::count_pages() {
-    if (!pages_) {
-        return;
-    }
-    const auto now = pages_->counters().sums();
-    if (now != counted_) {
-        progress_.add_pages(
-            now.raw - counted_.raw, now.zero - counted_.zero, now.wire - counted_.wire);
-        counted_ = now;
+    if (pages_) {
+        progress_.count(pages_->counters().sums());
     }
 }
 

@@ -63,14 +63,12 @@ void SourceSession::lose_pages(const formats::Error& error) {
 Task<void> SourceSession::end_pages() {
     if (pages_) {
         pages_->close();
-        page_tasks_->cancel();
-        auto ended = co_await page_tasks_->join();
-        (void)ended;
+        co_await page_tasks_->end();
         auto settled = co_await pages_->settle();
         (void)settled;
         count_pages();
         pages_.reset();
-        counted_ = {};
+        progress_.count_anew();
     }
     if (urgent_) {
         urgent_->close();
@@ -91,9 +89,7 @@ void SourceSession::reconnect() {
 
 Task<void> SourceSession::end_recovery() {
     if (recovery_) {
-        recovery_->cancel();
-        auto ended = co_await recovery_->join();
-        (void)ended; // it has said what it failed with
+        co_await recovery_->end(); // it has said what it failed with
         recovery_.reset();
     }
     co_return Status{};

@@ -3,6 +3,8 @@
 
 #include "harness.hpp"
 
+#include <utility>
+
 #include <doctest/doctest.h>
 
 using namespace wherry;
@@ -52,6 +54,39 @@ TEST_SUITE("migrate.progress") {
             progress.add_pages(PageCount{1}, PageCount{0}, Bytes{4200});
         }
         CHECK(observer.snapshots.size() - before == 5);
+    }
+
+    TEST_CASE("counters' sums count once, also when the counters are new ones") {
+        tests::RecordingObserver observer;
+        Progress progress{observer, gib, 100ms, test_now};
+        progress.begin_round(0, gib);
+        progress.count({PageCount{10}, PageCount{2}, Bytes{41'000}});
+        progress.count({PageCount{10}, PageCount{2}, Bytes{41'000}});
+        progress.count({PageCount{15}, PageCount{3}, Bytes{62'000}});
+        progress.count_anew();
+        progress.count({PageCount{4}, PageCount{1}, Bytes{17'000}});
+        CHECK(progress.round().raw_pages == PageCount{19});
+        CHECK(progress.round().zero_pages == PageCount{4});
+        CHECK(progress.round().wire_bytes == Bytes{79'000});
+    }
+
+    TEST_CASE("what is waited for is told when it is news") {
+        tests::RecordingObserver observer;
+        Progress progress{observer, gib, 100ms, test_now};
+        const auto told = [&] {
+            return std::exchange(observer.snapshots, {}).size();
+        };
+        (void)told();
+        progress.explain("faulting", "the guest waits");
+        CHECK(told() == 1);
+        progress.explain("faulting", "the guest waits");
+        CHECK(told() == 0);
+        progress.set_missing(PageCount{7}, 1);
+        CHECK(told() == 1);
+        progress.set_missing(PageCount{7}, 1);
+        CHECK(told() == 0);
+        progress.set_missing(PageCount{7}, 0);
+        CHECK(told() == 1);
     }
 
     TEST_CASE("the report has each round, the totals and the mean rates") {

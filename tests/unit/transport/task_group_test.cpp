@@ -113,6 +113,20 @@ TEST_SUITE("transport.task_group") {
         CHECK(seen->error().code() == ErrorCode::cancelled);
     }
 
+    TEST_CASE("end stops every child, waits for them, and is silent about their failures") {
+        asio::io_context io;
+        Notification never{io.get_executor()};
+        TaskGroup group{io.get_executor()};
+        REQUIRE(group.start(wait_on(never)));
+        REQUIRE(group.start(fail_with(ErrorCode::protocol)));
+        Running<void> ended{io, group.end()};
+        run_ready(io);
+        REQUIRE(ended.is_done());
+        CHECK(ended.outcome());
+        CHECK(group.running() == 0);
+        CHECK(!group.start(nothing()));
+    }
+
     TEST_CASE("cancelling who joins cancels the children, and still waits for them") {
         asio::io_context io;
         Notification never{io.get_executor()};
