@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a destination says of itself.
 #include "migrate/ownership/destination_owner.hpp"
+#include "migrate/ownership/state_table.hpp"
 
 #include <array>
 
@@ -12,21 +13,13 @@ namespace {
 
 using D = DestinationOwnerState;
 
-struct Row {
-    D state;
-    std::string_view name;
-    Custody custody;
-    CommitPoint commit_point;
-    std::string_view sentence;
-};
-
 constexpr auto here = Custody::destination;
 constexpr auto there = Custody::source;
 constexpr auto unknown = Custody::undetermined;
 constexpr auto ahead = CommitPoint::ahead;
 constexpr auto behind = CommitPoint::behind;
 
-constexpr std::array<Row, 14> table{{
+constexpr std::array<StateRow<D>, 14> table{{
     {D::idle, "idle", there, ahead, "no VM has arrived"},
     {D::accepting, "accepting", there, ahead, "offered; the guest is being loaded"},
     {D::accepted, "accepted", unknown, behind, "loaded and paused; the commit is awaited"},
@@ -43,17 +36,9 @@ constexpr std::array<Row, 14> table{{
     {D::salvaged, "salvaged", unknown, behind, "the VM never runs again from here; join its half"},
 }};
 
-constexpr bool is_in_order() {
-    for (std::size_t i = 0; i < table.size(); ++i) {
-        if (static_cast<std::size_t>(table[i].state) != i) {
-            return false;
-        }
-    }
-    return true;
-}
-static_assert(is_in_order());
+static_assert(is_in_order(table));
 
-constexpr const Row& row(D state) {
+constexpr const StateRow<D>& row(D state) {
     return table[static_cast<std::size_t>(state)];
 }
 

@@ -7,7 +7,6 @@
 
 namespace wherry::migrate {
 
-using formats::ErrorCode;
 using formats::Status;
 
 namespace {
@@ -36,10 +35,6 @@ DestinationOwnerState after_restart(const std::optional<OwnershipRecord>& last) 
     }
     formats::invariant(false, "a VM that is here does not arrive here");
     return DestinationOwnerState::in_doubt;
-}
-
-Status refuse(std::string why) {
-    return formats::fail(ErrorCode::wrong_state, std::move(why));
 }
 
 } // namespace

@@ -217,6 +217,10 @@ void Owner::stop_timers() {
     next_retry_ = patience_.first_retry;
 }
 
+formats::Status Owner::refuse(std::string why) {
+    return formats::fail(formats::ErrorCode::wrong_state, std::move(why));
+}
+
 std::string Owner::with_trouble(std::string sentence) const {
     if (!trouble_.empty()) {
         sentence += fmt::format(" ({}; tried again)", trouble_);

@@ -120,6 +120,8 @@ protected:
         return arbiter_record_ && arbiter_record_->epoch > epoch;
     }
     [[nodiscard]] const Patience& patience() const noexcept { return patience_; }
+    /// A person's word that would be wrong, or cannot be followed now.
+    [[nodiscard]] static formats::Status refuse(std::string why);
     /// A sentence with what is in its way, if anything is.
     [[nodiscard]] std::string with_trouble(std::string sentence) const;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a source says of itself.
 #include "migrate/ownership/source_owner.hpp"
+#include "migrate/ownership/state_table.hpp"
 
 #include <array>
 
@@ -12,14 +13,6 @@ namespace {
 
 using S = SourceOwnerState;
 
-struct Row {
-    S state;
-    std::string_view name;
-    Custody custody;
-    CommitPoint commit_point;
-    std::string_view sentence;
-};
-
 constexpr auto here = Custody::source;
 constexpr auto there = Custody::destination;
 constexpr auto unknown = Custody::undetermined;
@@ -27,7 +20,7 @@ constexpr auto ahead = CommitPoint::ahead;
 constexpr auto behind = CommitPoint::behind;
 
 // With a shared arbiter, offer, reclaiming and in-doubt are `unknown` and the arbiter decides.
-constexpr std::array<Row, 16> table{{
+constexpr std::array<StateRow<S>, 16> table{{
     {S::precopy, "precopy", here, ahead, "the VM is here"},
     {S::offering, "offering", here, ahead, "the guest stands still, and is about to be offered"},
     {S::offer, "offer", here, ahead, "offered; the destination's acceptance is awaited"},
@@ -46,17 +39,9 @@ constexpr std::array<Row, 16> table{{
     {S::salvaged, "salvaged", unknown, behind, "the VM never runs again from here; join its half"},
 }};
 
-constexpr bool is_in_order() {
-    for (std::size_t i = 0; i < table.size(); ++i) {
-        if (static_cast<std::size_t>(table[i].state) != i) {
-            return false;
-        }
-    }
-    return true;
-}
-static_assert(is_in_order());
+static_assert(is_in_order(table));
 
-constexpr const Row& row(S state) {
+constexpr const StateRow<S>& row(S state) {
     return table[static_cast<std::size_t>(state)];
 }
 

@@ -5,11 +5,8 @@
 
 #include <utility>
 
-#include <fmt/format.h>
-
 namespace wherry::migrate {
 
-using formats::ErrorCode;
 using formats::Status;
 
 namespace {
@@ -36,10 +33,6 @@ SourceOwnerState after_restart(const std::optional<OwnershipRecord>& last) {
     }
     formats::invariant(false, "a restarted source has a source's record");
     return SourceOwnerState::in_doubt;
-}
-
-Status refuse(std::string why) {
-    return formats::fail(ErrorCode::wrong_state, std::move(why));
 }
 
 } // namespace
