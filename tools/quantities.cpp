@@ -80,6 +80,14 @@ Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
     return std::chrono::milliseconds{parts->number * unit};
 }
 
+Result<Bytes> parse_optional_size(std::string_view text) {
+    return text.empty() ? Result<Bytes>{Bytes{0}} : parse_size(text);
+}
+
+Result<std::chrono::milliseconds> parse_optional_duration(std::string_view text) {
+    return text.empty() ? Result<std::chrono::milliseconds>{0} : parse_duration(text);
+}
+
 std::string format_bytes(double bytes) {
     constexpr std::array units{"B", "KiB", "MiB", "GiB", "TiB"};
     std::size_t unit = 0;

@@ -16,6 +16,10 @@ formats::Result<formats::Bytes> parse_size(std::string_view text);
 /// "100ms", "2s", "5m". A bare number is refused: it would be guessed.
 formats::Result<std::chrono::milliseconds> parse_duration(std::string_view text);
 
+/// The same of an option; the empty text, which asks for nothing, is 0.
+formats::Result<formats::Bytes> parse_optional_size(std::string_view text);
+formats::Result<std::chrono::milliseconds> parse_optional_duration(std::string_view text);
+
 /// "1.2 GiB", "640 KiB", "12 B": for people.
 std::string format_bytes(double bytes);
 /// "812 MiB/s"

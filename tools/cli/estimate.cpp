@@ -34,8 +34,7 @@ Result<api::EstimateRequest> request_from(const Options& options) {
     if (!downtime) {
         return formats::fail(downtime.error());
     }
-    const auto bandwidth = options.bandwidth.empty() ? Result<formats::Bytes>{formats::Bytes{0}}
-                                                     : parse_size(options.bandwidth);
+    const auto bandwidth = parse_optional_size(options.bandwidth);
     if (!bandwidth) {
         return formats::fail(bandwidth.error());
     }

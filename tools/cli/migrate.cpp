@@ -59,20 +59,15 @@ Result<api::MigrateRequest> request_from(const Options& options) {
     if (!connect_timeout) {
         return formats::fail(connect_timeout.error());
     }
-    const auto bandwidth = options.bandwidth.empty() ? Result<formats::Bytes>{formats::Bytes{0}}
-                                                     : parse_size(options.bandwidth);
+    const auto bandwidth = parse_optional_size(options.bandwidth);
     if (!bandwidth) {
         return formats::fail(bandwidth.error());
     }
-    const auto deadline = options.deadline.empty()
-                              ? Result<std::chrono::milliseconds>{std::chrono::milliseconds{0}}
-                              : parse_duration(options.deadline);
+    const auto deadline = parse_optional_duration(options.deadline);
     if (!deadline) {
         return formats::fail(deadline.error());
     }
-    const auto postcopy_bandwidth = options.postcopy_bandwidth.empty()
-                                        ? Result<formats::Bytes>{formats::Bytes{0}}
-                                        : parse_size(options.postcopy_bandwidth);
+    const auto postcopy_bandwidth = parse_optional_size(options.postcopy_bandwidth);
     if (!postcopy_bandwidth) {
         return formats::fail(postcopy_bandwidth.error());
     }

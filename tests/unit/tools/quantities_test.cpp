@@ -44,6 +44,15 @@ TEST_SUITE("tools.quantities") {
         }
     }
 
+    TEST_CASE("an option that is not given is zero, and one that is given must be right") {
+        CHECK(parse_optional_size("").value() == Bytes{0});
+        CHECK(parse_optional_size("2K").value() == Bytes{2048});
+        CHECK_FALSE(parse_optional_size("-1").has_value());
+        CHECK(parse_optional_duration("").value() == 0ms);
+        CHECK(parse_optional_duration("2s").value() == 2s);
+        CHECK_FALSE(parse_optional_duration("2").has_value());
+    }
+
     TEST_CASE("amounts are written for people") {
         CHECK(format_bytes(12) == "12 B");
         CHECK(format_bytes(1536) == "1.5 KiB");
