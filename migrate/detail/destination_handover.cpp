@@ -152,18 +152,18 @@ void DestinationSession::owner_moved() {
     if (next && *next != state_.state()) {
         follow(*next);
     }
+    if (owner_->state() == DestinationOwnerState::faulting && !is_faulting_) {
+        is_faulting_ = true;
+        take_pushed();
+    }
     if (next) {
+        count_pages(); // a sentence about missing pages comes with their number
         const auto status = owner_->status();
         progress_.explain(std::string{status.state}, status.sentence);
     }
     if (owner_->state() == DestinationOwnerState::done && !link_.is_up() &&
         !options_.policy.recover_timeout) {
         lose_patience_after(last_word_limit);
-    }
-    if (owner_->state() == DestinationOwnerState::faulting && !is_faulting_) {
-        is_faulting_ = true;
-        take_pushed();
-        helpers_.start(watch_pages());
     }
 }
 

@@ -26,7 +26,7 @@ class Hybrid(HostCase):
         self.a = self.run_vm("a")
         self.a.wait_for_reports(3)
 
-    def receive_held(self):
+    def receive_held(self, *more):
         """It stops itself as soon as the guest runs there with pages missing: in an instant the
         guest has those that it needs."""
         self.environment["WHERRY_HOLD_AT"] = "faulting"
@@ -36,7 +36,7 @@ class Hybrid(HostCase):
         self.addCleanup(proxy.close)
         self.wherry(
             "migrate", "a", "--to", f"127.0.0.1:{proxy.port}", "--tls", "pki", *self.slowly,
-            "--detach")
+            *more, "--detach")
         wait_until("the guest to run with pages missing", lambda: is_stopped(b.process))
         return b, proxy
 
@@ -95,7 +95,8 @@ class Hybrid(HostCase):
         self.assertEqual(len(self.a.reports()), seen, "a guest that was given up runs again")
 
     def test_P04_a_source_that_dies_is_missed_by_name(self):
-        b, _ = self.receive_held()
+        # So slowly that what is under way when the source dies is not all that is missing.
+        b, _ = self.receive_held("--postcopy-bandwidth", "100K")
         self.a.process.send_signal(signal.SIGKILL)
         self.a.process.wait()
         b.process.send_signal(signal.SIGCONT)
