@@ -17,6 +17,8 @@ std::string_view name_of(ChannelRole role) noexcept {
         return "bulk";
     case ChannelRole::urgent:
         return "urgent";
+    case ChannelRole::inquiry:
+        return "inquiry";
     }
     return "unknown";
 }
@@ -37,7 +39,7 @@ void to_proto(
 
 formats::Result<Hello> from_proto(const formats::proto::Hello& said) {
     Hello hello;
-    if (said.role() < 1 || said.role() > 3) {
+    if (said.role() < 1 || said.role() > 4) {
         return formats::fail(
             ErrorCode::protocol,
             fmt::format("there is no role {} for a channel in this version", said.role()));

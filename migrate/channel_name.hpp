@@ -21,8 +21,9 @@ enum class ChannelRole : std::uint8_t {
     control = 1, ///< messages and the machine's state
     bulk = 2,    ///< rounds of pages
     urgent = 3,  ///< pages that a guest waits for
+    inquiry = 4, ///< a control channel after a lost one, or after a process that was lost
 };
-/// "control", "bulk", "urgent".
+/// "control", "bulk", "urgent", "inquiry".
 std::string_view name_of(ChannelRole role) noexcept;
 
 inline constexpr std::size_t migration_id_limit = 64;

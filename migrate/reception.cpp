@@ -22,6 +22,8 @@ using transport::Task;
 
 /// Channels of one migration that were let in and not yet fetched.
 constexpr std::size_t waiting_limit = 2 * channels_limit;
+/// Of sources that wait for their turn to ask.
+constexpr std::size_t inquiries_limit = 8;
 constexpr Duration farewell_limit = std::chrono::seconds{1};
 
 formats::Error refusal(std::string text) {
@@ -41,7 +43,13 @@ struct Intake::State {
     Task<ChannelName> admit(SessionChannel& channel);
     Task<ChannelName> hear(SessionChannel& channel);
     Task<void> wait_for_turn(const ChannelName& name);
+    [[nodiscard]] bool is_about_intake(const ChannelName& name) const;
     [[nodiscard]] Status check_ticket(const ChannelName& name) const;
+    [[nodiscard]] Status check_inquiry(const ChannelName& name) const;
+    [[nodiscard]] Status check(const ChannelName& name) const {
+        return name.role == ChannelRole::inquiry ? check_inquiry(name) : check_ticket(name);
+    }
+    void bring_in(OpenedChannel opened);
     [[nodiscard]] static bool begins(const ChannelName& name) noexcept {
         return name.role == ChannelRole::control && !name.ticket;
     }
@@ -60,6 +68,8 @@ struct Intake::State {
     bool is_reserved = false;             ///< for the one whose hello is being answered
     std::optional<OpenedChannel> arrived; ///< the control channel of the next one
     std::deque<OpenedChannel> waiting;    ///< of `intake`, bounded by waiting_limit
+    std::deque<OpenedChannel> inquiries;  ///< of no intake, bounded by inquiries_limit
+    std::string turns_away;               ///< why no migration is let in; empty: it is
     transport::Notification changed;
     transport::TaskGroup greetings;
 };
@@ -111,12 +121,28 @@ Task<OpenedChannel> Intake::next_channel(ChannelRole role, Duration limit) {
     co_return channel;
 }
 
+bool Intake::State::is_about_intake(const ChannelName& name) const {
+    return intake != nullptr &&
+           intake->name_.migration_id ==
+               formats::sanitised(name.migration_id, migration_id_limit) &&
+           intake->name_.epoch == name.epoch;
+}
+
+/// Who asks needs no ticket: a process that has started again has none.
+Status Intake::State::check_inquiry(const ChannelName& name) const {
+    if (is_about_intake(name) && name.ticket) {
+        return check_ticket(name);
+    }
+    if ((is_about_intake(name) ? waiting.size() : inquiries.size()) >= inquiries_limit) {
+        return formats::fail(refusal("too many ask here at once"));
+    }
+    return {};
+}
+
 /// The same words whatever is wrong: they tell a stranger nothing.
 Status Intake::State::check_ticket(const ChannelName& name) const {
-    const bool shown =
-        intake != nullptr && name.ticket && intake->ticket_.matches(*name.ticket) &&
-        intake->name_.migration_id == formats::sanitised(name.migration_id, migration_id_limit) &&
-        intake->name_.epoch == name.epoch;
+    const bool shown = name.role != ChannelRole::control && is_about_intake(name) && name.ticket &&
+                       intake->ticket_.matches(*name.ticket);
     if (!shown) {
         return formats::fail(refusal(fmt::format(
             "the {} channel did not show the ticket of a migration that is under way here",
@@ -130,7 +156,7 @@ Status Intake::State::check_ticket(const ChannelName& name) const {
 
 Task<void> Intake::State::wait_for_turn(const ChannelName& name) {
     const auto until = std::chrono::steady_clock::now() + options.busy_patience;
-    while (!is_closed && !is_free()) {
+    while (!is_closed && turns_away.empty() && !is_free()) {
         const auto left = until - std::chrono::steady_clock::now();
         auto waited = co_await changed.wait(std::max(left, Duration::zero()));
         if (!waited && waited.error().code() == ErrorCode::timed_out) {
@@ -145,6 +171,9 @@ Task<void> Intake::State::wait_for_turn(const ChannelName& name) {
     }
     if (is_closed) {
         co_return formats::fail(refusal("no VM is awaited here any more"));
+    }
+    if (!turns_away.empty()) {
+        co_return formats::fail(refusal(turns_away));
     }
     co_return Status{};
 }
@@ -173,7 +202,7 @@ Task<ChannelName> Intake::State::admit(SessionChannel& channel) {
             co_return formats::fail(std::move(turn).error());
         }
     } else {
-        auto shown = check_ticket(*name);
+        auto shown = check(*name);
         if (!shown) {
             co_return formats::fail(std::move(shown).error());
         }
@@ -195,20 +224,25 @@ Task<void> Intake::State::greet(std::unique_ptr<transport::ByteStream> stream) {
     is_reserved = is_reserved && !is_new;
     if (answered && !is_new) {
         // The migration may have ended meanwhile.
-        answered = check_ticket(*admitted);
+        answered = check(*admitted);
     }
     if (!answered) {
         refuse(answered.error());
         co_return co_await channel->fail(answered.error(), farewell_limit);
     }
-    OpenedChannel opened{*std::move(admitted), std::move(channel)};
+    bring_in({*std::move(admitted), std::move(channel)});
+    co_return Status{};
+}
+
+void Intake::State::bring_in(OpenedChannel opened) {
     opened.name.migration_id = formats::sanitised(opened.name.migration_id, migration_id_limit);
-    if (is_new) {
+    if (begins(opened.name)) {
         arrived = std::move(opened);
+    } else if (opened.name.role == ChannelRole::inquiry && !is_about_intake(opened.name)) {
+        inquiries.push_back(std::move(opened));
     } else {
         waiting.push_back(std::move(opened));
     }
-    co_return Status{};
 }
 
 Reception::Reception(const transport::Executor& executor, ReceptionOptions options)
@@ -285,12 +319,35 @@ Task<std::unique_ptr<Intake>> Reception::next_migration() {
     co_return std::make_unique<Intake>(Intake::Key{}, state, std::move(control), *ticket);
 }
 
+Task<OpenedChannel> Reception::next_inquiry() {
+    auto state = state_;
+    while (state->inquiries.empty()) {
+        if (state->is_closed) {
+            co_return formats::fail(ErrorCode::wrong_state, "the reception is closed");
+        }
+        auto changed = co_await state->changed.wait();
+        if (!changed) {
+            co_return formats::fail(std::move(changed).error());
+        }
+    }
+    OpenedChannel inquiry = std::move(state->inquiries.front());
+    state->inquiries.pop_front();
+    co_return inquiry;
+}
+
+void Reception::turn_away(std::string why) {
+    state_->turns_away = std::move(why);
+    state_->arrived.reset();
+    state_->changed.notify_all();
+}
+
 void Reception::close() {
     if (std::exchange(state_->is_closed, true)) {
         return;
     }
     state_->greetings.cancel();
     state_->arrived.reset();
+    state_->inquiries.clear();
     state_->changed.notify_all();
 }
 

@@ -40,8 +40,8 @@ public:
     /// The control channel that it began with; once.
     [[nodiscard]] std::unique_ptr<SessionChannel> take_control() { return std::move(control_); }
 
-    /// The next channel of this role that has shown the ticket; a control channel that comes back
-    /// after a lost connection too. timed_out after `limit`.
+    /// The next channel of this role that has shown the ticket; or an inquiry about this
+    /// migration. timed_out after `limit`.
     transport::Task<OpenedChannel> next_channel(ChannelRole role, Duration limit);
 
     /// Those that have come and were not fetched: of a connection that has been lost since.
@@ -92,6 +92,12 @@ public:
     /// The next migration. One at a time: when the last Intake is gone.
     transport::Task<std::unique_ptr<Intake>> next_migration();
 
+    /// The next inquiry about a hand-over that has no Intake here: its source, or this side, has
+    /// started again, or the migration has ended.
+    transport::Task<OpenedChannel> next_inquiry();
+
+    /// Refuses each further migration with this sentence; inquiries are still let in.
+    void turn_away(std::string why);
     /// Lets nobody in any more; who is being greeted is shown out. Idempotent.
     void close();
 

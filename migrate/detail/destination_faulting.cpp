@@ -105,7 +105,7 @@ void DestinationSession::lose_pages(const formats::Error& error) {
 
 Task<void> DestinationSession::wait_for_return() {
     while (true) {
-        auto opened = co_await next_channel(ChannelRole::control, long_wait);
+        auto opened = co_await next_channel(ChannelRole::inquiry, long_wait);
         if (!opened && opened.error().code() == ErrorCode::timed_out) {
             continue;
         }
@@ -124,6 +124,7 @@ Task<void> DestinationSession::wait_for_return() {
         attempt.arbiter = said->rejoin().arbiter();
         attempt.migration_id = arrival_.migration_id;
         attempt.pages_missing = said->rejoin().pages_are_missing();
+        source_has_memory_ = !said->rejoin().memory_is_lost();
         progress_.note("the connection was made again");
         runner_.tell(event::Connected{attempt});
         co_return Status{};

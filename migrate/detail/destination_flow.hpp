@@ -70,7 +70,6 @@ private:
 
     // destination_handover.cpp
     void on_link_lost(const formats::Error& error);
-    void lose_patience_after(Duration limit);
     [[nodiscard]] bool is_over() const;
     [[nodiscard]] bool is_given_up_for_now() const;
     formats::Status write_record(const OwnershipRecord& record) override;
@@ -151,6 +150,7 @@ private:
     Epoch offered_epoch_{};
     bool is_faulting_ = false;
     bool is_waiting_for_return_ = false; ///< of the source
+    bool source_has_memory_ = true;      ///< false: it has started again
     std::optional<formats::Error> loss_; ///< of the last connection
     std::optional<formats::Error> start_failure_;
     transport::Alarm patience_; ///< of the user, for a connection to come back

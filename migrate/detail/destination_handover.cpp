@@ -11,13 +11,6 @@ namespace wherry::migrate::detail {
 using formats::ErrorCode;
 using formats::Status;
 
-namespace {
-
-/// For a source to come back that may not have heard that the VM runs here.
-constexpr Duration last_word_limit = std::chrono::minutes{1};
-
-} // namespace
-
 void DestinationSession::on_link_lost(const formats::Error& error) {
     loss_ = error;
     if (!is_offered_) {
@@ -27,7 +20,10 @@ void DestinationSession::on_link_lost(const formats::Error& error) {
     lose_pages(error);
     runner_.tell(event::Disconnected{error.text()});
     if (options_.policy.recover_timeout) {
-        lose_patience_after(*options_.policy.recover_timeout);
+        patience_.set(*options_.policy.recover_timeout, [this] {
+            has_no_patience_left_ = true;
+            runner_.look_again();
+        });
     }
     if (is_waiting_for_return_) {
         return;
@@ -42,21 +38,13 @@ void DestinationSession::on_link_lost(const formats::Error& error) {
     });
 }
 
-void DestinationSession::lose_patience_after(Duration limit) {
-    patience_.set(limit, [this] {
-        has_no_patience_left_ = true;
-        runner_.look_again();
-    });
-}
-
-/// By our own state, which follows the owner's once all that it wanted has been done.
+/// By our own state, which follows the owner's once all that it wanted has been done. A source that
+/// has not heard of it asks at the InquiryDesk.
 bool DestinationSession::is_over() const {
     const DestinationState state = state_.state();
-    // A source that has not heard of it comes back and asks.
-    const bool is_done =
-        state == DestinationState::done && (link_.is_up() || has_no_patience_left_);
-    return is_done || state == DestinationState::abandoned || state == DestinationState::lost ||
-           state == DestinationState::salvaged || is_given_up_for_now();
+    return state == DestinationState::done || state == DestinationState::abandoned ||
+           state == DestinationState::lost || state == DestinationState::salvaged ||
+           is_given_up_for_now();
 }
 
 bool DestinationSession::is_given_up_for_now() const {
@@ -92,7 +80,8 @@ Task<void> DestinationSession::send_word(MessageKind kind, Epoch epoch) {
         complete.set_repeated_pages(faults.repeated.value());
     }
     auto said = co_await link_.say(message);
-    if (!said || kind != MessageKind::running || !is_faulting_ || !link_.is_up()) {
+    const bool names_pages = kind == MessageKind::running && is_faulting_ && source_has_memory_;
+    if (!said || !names_pages || !link_.is_up()) {
         co_return said;
     }
     auto named = co_await send_missing(link_.channel(), memory_->missing());
@@ -160,10 +149,6 @@ void DestinationSession::owner_moved() {
         count_pages(); // a sentence about missing pages comes with their number
         const auto status = owner_->status();
         progress_.explain(std::string{status.state}, status.sentence);
-    }
-    if (owner_->state() == DestinationOwnerState::done && !link_.is_up() &&
-        !options_.policy.recover_timeout) {
-        lose_patience_after(last_word_limit);
     }
 }
 

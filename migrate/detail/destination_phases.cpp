@@ -20,7 +20,6 @@ namespace {
 constexpr Duration patience = std::chrono::minutes{2};
 /// Often enough for a line that people watch.
 constexpr Duration count_every = std::chrono::milliseconds{100};
-constexpr std::size_t arbiter_name_limit = 1024;
 
 } // namespace
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The source in post-copy: the pages that its guest went without, and connections that are lost.
 #include "migrate/detail/source_flow.hpp"
+#include "migrate/inquiry.hpp"
 
 #include <fmt/format.h>
 
@@ -95,22 +96,26 @@ Task<void> SourceSession::end_recovery() {
     co_return Status{};
 }
 
-/// A new control channel, which says first of which hand-over it is.
+/// A new control channel, which says first of which hand-over it is: this destination's process may
+/// be another than before.
 Task<void> SourceSession::rejoin() {
     co_await end_recovery();
     co_await end_pages();
     is_pushing_ = false;
-    auto channel = co_await open_channel(ChannelRole::control, 0);
+    auto stream = co_await connector_(ChannelRole::inquiry, 0);
+    if (!stream) {
+        co_return formats::fail(std::move(stream).error());
+    }
+    Inquiry about;
+    about.channel.migration_id = options_.migration_id;
+    about.channel.epoch = options_.epoch;
+    about.channel.ticket = ticket_;
+    about.vm_id = options_.vm_id;
+    about.attempt = attempt();
+    auto channel =
+        co_await open_inquiry(*std::move(stream), std::move(about), options_.policy.silence);
     if (!channel) {
         co_return formats::fail(std::move(channel).error());
-    }
-    Control message;
-    auto& rejoin = *message.mutable_rejoin();
-    rejoin.set_arbiter(options_.arbiter);
-    rejoin.set_pages_are_missing(leaves_pages_);
-    auto said = co_await (*channel)->send(message);
-    if (!said) {
-        co_return said;
     }
     co_await link_.adopt(*std::move(channel));
     link_.inbox().missing_pages_are_of(machine_.memory());

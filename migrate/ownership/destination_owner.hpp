@@ -40,6 +40,10 @@ public:
     static std::unique_ptr<DestinationOwner>
     restarted(std::optional<OwnershipRecord> last, Patience patience);
 
+    /// Of a VM that arrived in this process and is here, with nothing missing. `last` is RUNNING or
+    /// DONE.
+    static std::unique_ptr<DestinationOwner> holding(OwnershipRecord last, Patience patience);
+
     [[nodiscard]] DestinationOwnerState state() const noexcept { return state_; }
     [[nodiscard]] OwnershipStatus status() const override;
     [[nodiscard]] CommitPoint commit_point() const override;

@@ -46,6 +46,17 @@ DestinationOwner::restarted(std::optional<OwnershipRecord> last, Patience patien
         new DestinationOwner{state, std::move(last), patience}};
 }
 
+std::unique_ptr<DestinationOwner>
+DestinationOwner::holding(OwnershipRecord last, Patience patience) {
+    formats::invariant(
+        last.kind == RecordKind::running || last.kind == RecordKind::done,
+        "what a destination holds it has run");
+    std::unique_ptr<DestinationOwner> owner{
+        new DestinationOwner{State::done, std::move(last), patience}};
+    owner->has_memory_ = true;
+    return owner;
+}
+
 void DestinationOwner::on_begin() {
     if (state_ == State::abandoning) {
         reason_ = "this process has started again";

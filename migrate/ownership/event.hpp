@@ -4,6 +4,7 @@
 #include "migrate/epoch.hpp"
 #include "migrate/ownership/record.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -28,6 +29,9 @@ enum class MessageKind : std::uint8_t {
     complete,   ///< destination, post-copy: no page is missing any more
 };
 std::string_view name_of(MessageKind kind) noexcept;
+
+/// In bytes, of what a peer may send.
+inline constexpr std::size_t arbiter_name_limit = 1024;
 
 /// What both sides know of one migration before the hand-over begins.
 struct Attempt {

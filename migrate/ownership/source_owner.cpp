@@ -69,6 +69,9 @@ bool SourceOwner::is_split_without_memory() const {
 
 void SourceOwner::on_message(const event::Received& message) {
     if (message.epoch == epoch_) {
+        if (message.kind == MessageKind::refused) {
+            owes_word_ = false; // its copy is gone, and it waits for nothing
+        }
         for (const Rule& rule : rules()) {
             if (rule.message == message.kind && (this->*rule.when)()) {
                 (this->*rule.then)();

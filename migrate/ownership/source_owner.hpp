@@ -45,6 +45,8 @@ public:
     restarted(std::optional<OwnershipRecord> last, Patience patience);
 
     [[nodiscard]] SourceOwnerState state() const noexcept { return state_; }
+    /// Whether the destination is to be reached where the connection is gone.
+    [[nodiscard]] bool needs_peer() const;
     [[nodiscard]] OwnershipStatus status() const override;
     [[nodiscard]] CommitPoint commit_point() const override;
 
@@ -108,7 +110,6 @@ private:
 
     [[nodiscard]] bool is_undecided() const;
     [[nodiscard]] bool is_before_arbiter() const;
-    [[nodiscard]] bool needs_peer() const;
     [[nodiscard]] std::optional<ArbiterRecord> wanted() const;
     [[nodiscard]] Asker asker() const;
     [[nodiscard]] std::string sentence() const;

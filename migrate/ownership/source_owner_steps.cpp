@@ -146,11 +146,13 @@ void SourceOwner::on_disconnected(const std::string& reason) {
         reason_ = reason;
         doubt();
     } else if (needs_peer()) {
+        if (state_ == State::in_doubt) {
+            reason_ = reason;
+        }
         retry_later();
     }
 }
 
-/// Whether the destination is to be reached again where the connection is gone.
 bool SourceOwner::needs_peer() const {
     switch (state_) {
     case State::committed:

@@ -171,6 +171,8 @@ std::string_view name_of(JobKind kind) noexcept {
         return "receive";
     case JobKind::estimate:
         return "estimate";
+    case JobKind::settle:
+        return "settle";
     }
     return "migrate";
 }
@@ -241,7 +243,7 @@ api::Job Job::describe() const {
     job.set_id(id_);
     job.set_kind(std::string{name_of(kind_)});
     job.set_peer(peer_);
-    const bool is_migration = kind_ != JobKind::estimate;
+    const bool is_migration = kind_ == JobKind::migrate || kind_ == JobKind::receive;
     if (is_migration) {
         job.set_commit_point(gate_.is_closed() ? "after" : "before");
     }

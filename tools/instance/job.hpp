@@ -17,7 +17,12 @@
 
 namespace wherry::tools {
 
-enum class JobKind : std::uint8_t { migrate, receive, estimate };
+enum class JobKind : std::uint8_t {
+    migrate,
+    receive,
+    estimate,
+    settle, ///< finds out which side has a VM whose process ended during its hand-over
+};
 enum class JobState : std::uint8_t { running, done, failed, cancelled, in_doubt };
 
 /// For tests that kill, stop or cut off a process in a certain state: with WHERRY_HOLD_AT=STATE in

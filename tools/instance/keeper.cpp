@@ -90,6 +90,17 @@ std::optional<migrate::JournalEntry> InstanceKeeper::last() const {
     return journal_->entries().back();
 }
 
+std::vector<migrate::OwnershipRecord> InstanceKeeper::records_of(const migrate::VmId& vm) const {
+    const std::lock_guard held{journal_mutex_};
+    std::vector<migrate::OwnershipRecord> records;
+    for (const migrate::JournalEntry& entry : journal_->entries()) {
+        if (entry.vm_id == vm) {
+            records.push_back(entry.record);
+        }
+    }
+    return records;
+}
+
 Status InstanceKeeper::write(const migrate::OwnershipRecord& record) {
     const std::lock_guard held{journal_mutex_};
     return journal_->append(migrate::JournalEntry{

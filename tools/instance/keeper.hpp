@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace wherry::tools {
 
@@ -34,6 +35,8 @@ public:
     [[nodiscard]] migrate::VmId vm_id() const;
     /// The last entry of the journal, if it has any.
     [[nodiscard]] std::optional<migrate::JournalEntry> last() const;
+    /// Those of this VM, oldest first.
+    [[nodiscard]] std::vector<migrate::OwnershipRecord> records_of(const migrate::VmId& vm) const;
 
     formats::Status write(const migrate::OwnershipRecord& record) override;
     formats::Result<std::optional<migrate::ArbiterRecord>>

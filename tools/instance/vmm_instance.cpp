@@ -50,26 +50,17 @@ Status VmmInstance::open_journal() {
     return {};
 }
 
-Status VmmInstance::claim_vm() {
+Result<VmmInstance::Claim> VmmInstance::claim_vm() {
     const auto last = keeper_->last();
     if (!last) {
-        return {};
+        return Claim::ours;
     }
     const auto& record = last->record;
     const auto epoch = static_cast<std::uint64_t>(record.epoch);
     switch (record.kind) {
     case migrate::RecordKind::offered:
     case migrate::RecordKind::committed:
-        return formats::fail(
-            ErrorCode::in_doubt,
-            fmt::format(
-                "{0} was being handed over to {1} as epoch {2} when its process ended, and may run "
-                "there. Look there (wherry status). If it runs there: wherry resolve {0} --keep "
-                "destination. Only if it does not, and never will: wherry resolve {0} --keep "
-                "source; then start it again",
-                name_.name(),
-                last->peer,
-                epoch));
+        return Claim::undecided;
     case migrate::RecordKind::salvaged:
         return formats::fail(
             ErrorCode::wrong_state,
@@ -85,7 +76,7 @@ Status VmmInstance::claim_vm() {
             "wherry: {}: this VM was here as epoch {} when its process ended; it is booted again\n",
             name_.name(),
             epoch);
-        return {};
+        return Claim::ours;
     case migrate::RecordKind::handed_off:
     case migrate::RecordKind::accepted:
     case migrate::RecordKind::abandoned:
@@ -93,7 +84,7 @@ Status VmmInstance::claim_vm() {
     }
     // Whatever VM that was, it is not this side's: a new one starts under its name.
     keeper_->set_vm_id(migrate::VmId::make());
-    return {};
+    return Claim::ours;
 }
 
 std::optional<migrate::OwnershipRecord> VmmInstance::last_record_of(const migrate::VmId& vm) const {
@@ -137,7 +128,7 @@ void VmmInstance::on_signal() {
             return;
         }
         end_wanted_ = true;
-        if (situation_ == Situation::in_doubt) {
+        if (doubt_) {
             fmt::print(
                 stderr,
                 "wherry: {} is in doubt and is kept; decide with: wherry resolve {} --keep ...\n",
@@ -238,12 +229,20 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
             reception.close(); // so that who waits for a VM hears of it
         }
     });
-    bool began = false;
-    while (!began) {
+    migrate::InquiryDeskOptions desk;
+    desk.keeper = keeper_.get();
+    desk.find_owner = [this](const migrate::Inquiry& inquiry, const std::string& peer) {
+        return owner_for(inquiry, peer);
+    };
+    desk.on_refusal = print_error;
+    serving.start(migrate::answer_inquiries(reception, std::move(desk)));
+    while (!arrived_as_) {
         auto intake = co_await reception.next_migration();
         if (!intake) {
             co_return formats::fail(std::move(intake).error());
         }
+        bool began = false;
+        is_taking_in_ = true;
         const auto job = std::make_shared<Job>(
             JobKind::receive, make_migration_id(), (*intake)->peer(), session_.executor());
         migrate::DestinationOptions options;
@@ -279,15 +278,16 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
         if (!outcome) {
             co_return formats::fail(std::move(outcome).error());
         }
+        is_taking_in_ = false;
         if (!began) {
             if (outcome->error) {
                 print_error(*outcome->error);
             }
             continue;
         }
-        // The stop of accepting comes before the news: nobody must knock in vain on a full house.
-        reception.close();
-        listener.close();
+        arrived_as_ = outcome->state;
+        // A source that has not heard the last word may still ask.
+        reception.turn_away(name_.name() + " has had its VM, and takes no other in");
         boost::asio::post(context_, [this, job, result = *std::move(outcome)]() mutable {
             destination_concluded(job, std::move(result));
         });
@@ -383,28 +383,43 @@ Result<transport::Security> server_security(const std::string& tls_directory) {
     return *std::move(context);
 }
 
+Result<std::unique_ptr<vmm::Machine>> start_machine(const RunOptions& options) {
+    auto config = options.config;
+    auto cpuid = vmm::cpuid_for(options.cpu, options.host.hypervisor);
+    if (!cpuid) {
+        return formats::fail(std::move(cpuid).error());
+    }
+    config.cpuid = *std::move(cpuid);
+    auto machine = vmm::Machine::create(std::move(config), options.host);
+    if (!machine) {
+        return machine;
+    }
+    auto started = formats::then((*machine)->boot(options.boot), [&]() -> Status {
+        return options.start == StartState::running ? (*machine)->resume() : Status{};
+    });
+    if (!started) {
+        return formats::fail(std::move(started).error());
+    }
+    return machine;
+}
+
 } // namespace
 
 ExitCode run_instance(const RunOptions& options) {
     return serve(options.name, options.host, [&options](VmmInstance& instance) -> Status {
-        if (auto ours = instance.claim_vm(); !ours) {
-            return ours;
+        const auto claim = instance.claim_vm();
+        if (!claim) {
+            return formats::fail(claim.error());
         }
-        auto config = options.config;
-        auto cpuid = vmm::cpuid_for(options.cpu, options.host.hypervisor);
-        if (!cpuid) {
-            return formats::fail(std::move(cpuid).error());
+        if (*claim == VmmInstance::Claim::undecided) {
+            return instance.settle([&options] { return start_machine(options); });
         }
-        config.cpuid = *std::move(cpuid);
-        auto machine = vmm::Machine::create(std::move(config), options.host);
+        auto machine = start_machine(options);
         if (!machine) {
             return formats::fail(std::move(machine).error());
         }
-        auto& started = **machine;
         instance.adopt(*std::move(machine));
-        return formats::then(started.boot(options.boot), [&]() -> Status {
-            return options.start == StartState::running ? started.resume() : Status{};
-        });
+        return {};
     });
 }
 

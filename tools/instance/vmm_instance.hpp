@@ -2,6 +2,8 @@
 #pragma once
 
 #include "migrate/destination_session.hpp"
+#include "migrate/inquiry.hpp"
+#include "migrate/restarted_source.hpp"
 #include "migrate/source_session.hpp"
 #include "tools/instance/api_server.hpp"
 #include "tools/instance/instance.hpp"
@@ -13,6 +15,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,9 +37,16 @@ public:
 
     /// Of this name; before all else.
     formats::Status open_journal();
-    /// What the journal says of a VM that is to be started here: refuses one that may be somewhere
-    /// else, in one sentence with the way out.
-    formats::Status claim_vm();
+    enum class Claim : std::uint8_t {
+        ours,
+        undecided, ///< its process ended during a hand-over: settle()
+    };
+    /// What the journal says of a VM that is to be started here. Refuses one that never runs again.
+    formats::Result<Claim> claim_vm();
+    using Starter = std::function<formats::Result<std::unique_ptr<vmm::Machine>>()>;
+    /// Finds out who has it, with serve(); starts it where it is this side's. `start` is called on
+    /// another thread.
+    formats::Status settle(Starter start);
     formats::Status open_api();
     /// The machine is ours from now on, as it stands.
     void adopt(std::unique_ptr<vmm::Machine> machine);
@@ -81,6 +91,10 @@ private:
     [[nodiscard]] std::string explain_doubt() const;
 
     void source_concluded(migrate::SourceOutcome outcome);
+    void settled(const migrate::RestartedSourceOutcome& outcome);
+    /// On the session's thread.
+    formats::Result<std::unique_ptr<migrate::DestinationOwner>>
+    owner_for(const migrate::Inquiry& inquiry, const std::string& peer);
     void remember_link(const migrate::Report& report);
     void estimate_concluded(formats::Result<migrate::Estimation> outcome);
     /// On the session's thread, until a VM has come or begun to come.
@@ -117,6 +131,11 @@ private:
     std::unique_ptr<migrate::InDoubtGuest> doubt_; ///< refers to machine_ and keeper_
     /// Shared with the session that works on it.
     std::shared_ptr<Job> job_;
+    /// Until its destination has heard what became of it; the VM may be here already.
+    std::shared_ptr<Job> settling_;
+    bool is_taking_in_ = false; ///< the session's thread's
+    /// What became of the VM that came; the session's thread's.
+    std::optional<migrate::DestinationState> arrived_as_;
     /// By the last migration of this VM that told, to here or from here.
     std::optional<migrate::KnownLink> known_link_;
     bool end_wanted_ = false; ///< a signal came while a job ran

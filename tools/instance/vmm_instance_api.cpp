@@ -263,6 +263,9 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
     if (auto known = migrate::arbiter_from(arbiter); !known) {
         return fail(std::move(known).error());
     }
+    if (settling_) {
+        settling_->gate().request_cancel(); // what it still had to say this hand-over overrules
+    }
     keeper_->begin(formats::Side::source, to->to_string(), request->tls_directory());
     job_ = std::make_shared<Job>(
         JobKind::migrate, make_migration_id(), to->to_string(), session_.executor());
@@ -420,7 +423,9 @@ std::string VmmInstance::explain() const {
     case Situation::handed_off:
         return "it has been handed over and runs on the destination";
     case Situation::in_doubt:
-        return explain_doubt();
+        return doubt_ ? explain_doubt()
+                      : "its process ended during a hand-over: which side has it "
+                        "is being found out";
     case Situation::ended:
         return "it has ended";
     }

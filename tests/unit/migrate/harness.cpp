@@ -96,11 +96,34 @@ void Attempt::start_destination(RunWitness& witness) {
         return machine;
     };
     transport::spawn(
+        io.get_executor(),
+        migrate::answer_inquiries(*reception_, desk()),
+        [](const formats::Status& /*the reception was closed*/) {});
+    transport::spawn(
         io.get_executor(), take_in(), [this](formats::Result<migrate::DestinationOutcome> outcome) {
             if (outcome) { // else the reception was closed
                 conclude(*std::move(outcome));
             }
         });
+}
+
+migrate::InquiryDeskOptions Attempt::desk() {
+    migrate::InquiryDeskOptions options;
+    options.keeper = &destination_keeper;
+    options.find_owner = [this](const migrate::Inquiry&, const std::string&)
+        -> formats::Result<std::unique_ptr<migrate::DestinationOwner>> {
+        if (!received || received->state == DestinationState::in_doubt) {
+            return formats::fail(formats::ErrorCode::wrong_state, "a session has it in hand");
+        }
+        const auto records = destination_keeper.records();
+        const auto last = records.empty() ? std::optional<migrate::OwnershipRecord>{}
+                                          : std::optional{records.back()};
+        const auto patience = destination.policy.ownership_patience();
+        return received->state == DestinationState::done
+                   ? migrate::DestinationOwner::holding(*last, patience)
+                   : migrate::DestinationOwner::restarted(last, patience);
+    };
+    return options;
 }
 
 void Attempt::conclude(migrate::DestinationOutcome outcome) {
@@ -121,7 +144,8 @@ transport::Task<migrate::DestinationOutcome> Attempt::take_in() {
 
 transport::Task<std::unique_ptr<transport::ByteStream>>
 Attempt::connect_in_memory(migrate::ChannelRole role) {
-    const bool is_control = role == migrate::ChannelRole::control;
+    const bool is_control =
+        role == migrate::ChannelRole::control || role == migrate::ChannelRole::inquiry;
     auto pair = transport::make_memory_pair(io.get_executor(), to_destination, to_source);
     reception_->greet(std::make_unique<ScriptedStream>(
         std::move(pair.second), is_control ? destination_script : destination_bulk_script));

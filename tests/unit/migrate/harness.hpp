@@ -2,6 +2,7 @@
 #pragma once
 
 #include "migrate/destination_session.hpp"
+#include "migrate/inquiry.hpp"
 #include "migrate/source_session.hpp"
 #include "tests/support/memory_keeper.hpp"
 #include "tests/support/scripted_stream.hpp"
@@ -79,6 +80,8 @@ struct Attempt {
 
 private:
     transport::Task<migrate::DestinationOutcome> take_in();
+    /// For sources that come back after the session.
+    migrate::InquiryDeskOptions desk();
     transport::Task<std::unique_ptr<transport::ByteStream>>
     connect_in_memory(migrate::ChannelRole role);
     void conclude(migrate::DestinationOutcome outcome);

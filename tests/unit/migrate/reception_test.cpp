@@ -98,6 +98,15 @@ struct Hall {
         REQUIRE(*next);
         return **std::move(next);
     }
+    formats::Result<OpenedChannel> next_inquiry() {
+        std::optional<formats::Result<OpenedChannel>> next;
+        transport::spawn(io.get_executor(), reception->next_inquiry(), [&](auto result) {
+            next.emplace(std::move(result));
+        });
+        run_until([&] { return next.has_value(); });
+        REQUIRE(next);
+        return *std::move(next);
+    }
     formats::Result<OpenedChannel> next_channel(migrate::Intake& intake, ChannelRole role) {
         std::optional<formats::Result<OpenedChannel>> next;
         transport::spawn(io.get_executor(), intake.next_channel(role, 30ms), [&](auto result) {
@@ -149,15 +158,60 @@ TEST_SUITE("migrate.reception") {
         CHECK(none.error().text().find("has not opened its bulk channel") != std::string::npos);
     }
 
-    TEST_CASE("a control channel comes back with its ticket while the migration goes on") {
+    TEST_CASE("a source that has lost its connection asks while the migration goes on") {
         Hall hall;
         const auto lost = hall.comes(name_of("m-1"));
         const auto intake = hall.next_migration();
         for (int i = 0; i < 3; ++i) {
-            const auto again = hall.comes(name_of("m-1", ChannelRole::control, intake->ticket()));
-            CHECK(hall.next_channel(*intake, ChannelRole::control));
+            const auto again = hall.comes(name_of("m-1", ChannelRole::inquiry, intake->ticket()));
+            CHECK(hall.next_channel(*intake, ChannelRole::inquiry));
             CHECK(*again->opened);
         }
+        // One that has started again has no ticket; a wrong one is worse than none.
+        const auto restarted = hall.comes(name_of("m-1", ChannelRole::inquiry));
+        CHECK(hall.next_channel(*intake, ChannelRole::inquiry));
+        CHECK(*restarted->opened);
+        const auto guessed =
+            hall.comes(name_of("m-1", ChannelRole::inquiry, *migrate::Ticket::issue()));
+        hall.run();
+        CHECK_FALSE(*guessed->opened);
+        // A control channel begins a migration, and nothing else.
+        const auto control = hall.comes(name_of("m-1", ChannelRole::control, intake->ticket()));
+        hall.run();
+        CHECK_FALSE(*control->opened);
+    }
+
+    TEST_CASE("who asks about no migration that is under way is heard as well, to a number") {
+        Hall hall;
+        const auto control = hall.comes(name_of("m-1"));
+        const auto intake = hall.next_migration();
+        std::vector<std::unique_ptr<Caller>> callers;
+        for (int i = 0; i < 9; ++i) {
+            callers.push_back(hall.comes(name_of("m-0", ChannelRole::inquiry)));
+            hall.run();
+        }
+        for (int i = 0; i < 8; ++i) {
+            CHECK(*callers.at(static_cast<std::size_t>(i))->opened);
+            const auto inquiry = hall.next_inquiry();
+            REQUIRE(inquiry);
+            CHECK(inquiry->name.migration_id == "m-0");
+        }
+        CHECK_FALSE(*callers.back()->opened);
+        REQUIRE(hall.refusals.size() == 1);
+        CHECK(hall.refusals.front().find("too many ask") != std::string::npos);
+    }
+
+    TEST_CASE("where no migration is let in any more, questions are") {
+        Hall hall;
+        hall.reception->turn_away("b has had its VM");
+        const auto late = hall.comes(name_of("m-2"));
+        hall.run();
+        REQUIRE(late->opened);
+        CHECK_FALSE(*late->opened);
+        CHECK(late->opened->error().text().find("b has had its VM") != std::string::npos);
+        const auto asks = hall.comes(name_of("m-1", ChannelRole::inquiry));
+        CHECK(hall.next_inquiry());
+        CHECK(*asks->opened);
     }
 
     TEST_CASE("S03 S04: no ticket, a guessed one, another VM's, one of before: all refused alike") {

@@ -113,7 +113,10 @@ TEST_SUITE("migrate.ownership.source_owner") {
         const auto fails = [](Source source, const OwnershipEvent& event) {
             CHECK(source(event) == "write RECLAIMED(6)");
             CHECK(source(written) == "resume");
-            CHECK(source(started) == "send took_back(5)");
+            // A destination that has refused has no copy, and nothing to be told.
+            const auto* word = std::get_if<event::Received>(&event);
+            const bool has_refused = word != nullptr && word->kind == M::refused;
+            CHECK(source(started) == (has_refused ? "" : "send took_back(5)"));
             CHECK(source.state() == "reclaimed");
             CHECK(source.custody() == Custody::source);
             CHECK(source.epoch() == 6);

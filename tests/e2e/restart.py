@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""F06: processes that are started again in the middle of a hand-over find out by themselves which
+side has the VM; where they cannot, a person is heard."""
+
+import signal
+
+from instances import GUEST, HYPERVISOR, HostCase, Instance, is_stopped, main, wait_until
+
+
+class Restart(HostCase):
+    def setUp(self):
+        super().setUp()
+        self.pki()
+
+    def begin(self, side, hold):
+        """A migration from a to b, in which that side has stopped itself in that state."""
+        self.environment["WHERRY_HOLD_AT"] = hold
+        if side == "source":
+            self.a = self.run_vm("a")
+            del self.environment["WHERRY_HOLD_AT"]
+            self.b = self.receive_vm("b")
+        else:
+            self.b = self.receive_vm("b")
+            del self.environment["WHERRY_HOLD_AT"]
+            self.a = self.run_vm("a")
+        self.port = self.port_of("b")
+        self.a.wait_for_reports(3)
+        self.wherry(
+            "migrate", "a", "--to", f"127.0.0.1:{self.port}", "--tls", "pki", "--mode", "precopy",
+            "--on-stall", "stop", "--detach")
+        held = self.a if side == "source" else self.b
+        wait_until(f"the {side} at {hold}", lambda: is_stopped(held.process))
+
+    def kill(self, instance):
+        instance.process.send_signal(signal.SIGKILL)
+        instance.process.wait()
+
+    def receive_again(self):
+        """At the address that the source knows."""
+        instance = Instance(self, "b", [
+            "receive", "--listen", f"127.0.0.1:{self.port}", "--hypervisor", HYPERVISOR,
+            "--tls", str(self.directory / "pki")])
+        self.instances.append(instance)
+        return instance
+
+    def run_to_its_end(self):
+        """`wherry run` of a VM that turns out to be the destination's: it ends by itself, and well."""
+        done = self.wherry(
+            "run", "--name", "a", "--kernel", GUEST, "--memory", self.memory, "--hypervisor",
+            HYPERVISOR, "--serial", "none")
+        self.assertIn("the destination has the VM", done.stderr)
+
+    def test_F06_a_source_that_died_after_the_commit_hears_that_the_vm_runs_there(self):
+        self.begin("source", "committed")
+        self.kill(self.a)
+        wait_until("the guest to run there", lambda: self.names().get("b") == "running")
+        self.run_to_its_end()
+        self.assert_goes_on(self.b)
+        self.assertEqual(self.names(), {"b": "running"})
+
+    def test_F06_a_source_that_died_with_its_offer_open_commits_and_the_guest_lives(self):
+        self.begin("source", "offer")
+        self.kill(self.a)
+        wait_until("the copy to be in doubt", lambda: self.status("b")["state"] == "in-doubt")
+        self.run_to_its_end()
+        self.assert_goes_on(self.b)
+
+    def test_F06_a_destination_that_died_before_it_ran_the_guest_gives_it_back(self):
+        self.begin("destination", "accepted")
+        wait_until("the source to have committed", lambda: self.status("a")["state"] != "running")
+        self.kill(self.b)
+        wait_until("the source to be in doubt", lambda: self.status("a")["state"] == "in-doubt")
+        again = self.receive_again()
+        wait_until("the source to go on", lambda: self.status("a")["state"] == "running")
+        self.assert_goes_on(self.a)
+        wait_until(
+            "the migration to be over", lambda: self.status("a")["job"]["state"] == "failed")
+        # It is the place where the guest may still go.
+        self.migrate("a", "b", "--on-stall", "stop")
+        self.assert_goes_on(again)
+
+    def test_F06_both_died_and_the_vm_is_booted_where_it_came_from(self):
+        self.begin("destination", "accepted")
+        self.kill(self.b)
+        self.kill(self.a)
+        again = self.run_vm("a")
+        self.assertEqual(self.status("a")["state"], "in-doubt")
+        self.assertEqual(self.status("a")["job"]["kind"], "settle")
+        self.receive_again()
+        wait_until("the source to be booted", lambda: self.status("a")["state"] == "running")
+        self.assert_goes_on(again)
+        self.migrate("a", "b", "--on-stall", "stop")
+        self.assertEqual(self.names(), {"b": "running"})
+
+    def test_F06_a_person_decides_while_the_other_side_is_gone(self):
+        self.begin("destination", "accepted")
+        self.kill(self.b)
+        self.kill(self.a)
+        again = self.run_vm("a")
+        wait_until(
+            "a sentence that says what is waited for",
+            lambda: "refused" in self.status("a")["explanation"])
+        self.wherry("resolve", "a", "--keep", "source")
+        wait_until("the source to be booted", lambda: self.status("a")["state"] == "running")
+        self.assert_goes_on(again)
+
+    def test_F06_a_restart_in_doubt_can_be_ended_and_asked_again(self):
+        self.begin("destination", "accepted")
+        self.kill(self.b)
+        self.kill(self.a)
+        again = self.run_vm("a")
+        again.process.send_signal(signal.SIGTERM)
+        self.assertEqual(again.process.wait(30), 4, again.said())
+        once_more = self.run_vm("a")
+        self.wherry("resolve", "a", "--keep", "destination")
+        self.assertEqual(once_more.process.wait(30), 0, once_more.said())
+
+
+if __name__ == "__main__":
+    main()
