@@ -27,6 +27,7 @@ int run(int argc, char** argv) {
     add_control(app, action);
     add_set(app, action);
     add_pki(app, action);
+    add_arbiter(app, action);
     add_demo(app, action);
     try {
         app.parse(argc, argv);

@@ -127,7 +127,7 @@ Result<std::unique_ptr<Directory>> FileArbiter::open_directory() const {
             ErrorCode::not_found,
             fmt::format(
                 "{0} has no file '{1}': mount what belongs there, or, where it is to become "
-                "an arbiter, make it one: touch {0}/{1}",
+                "an arbiter, make it one: wherry arbiter init {0}",
                 directory_.string(),
                 marker));
     }

@@ -136,6 +136,7 @@ class CommandLine(HostCase):
     def test_every_verb_has_help_with_an_example(self):
         for verb in (["run"], ["receive"], ["migrate"], ["ps"], ["status"], ["pause"], ["resume"],
                      ["cancel"], ["kill"], ["resolve"], ["pki", "init"], ["pki", "issue"],
+                     ["arbiter", "init"],
                      ["demo"]):
             with self.subTest(verb=verb):
                 self.assertIn("Example: wherry", self.wherry(*verb, "--help").stdout)

@@ -22,6 +22,7 @@ void add_inspection(CLI::App& app, Action& action); ///< ps, status
 void add_control(CLI::App& app, Action& action);    ///< pause, resume, cancel, kill, resolve
 void add_set(CLI::App& app, Action& action);
 void add_pki(CLI::App& app, Action& action);
+void add_arbiter(CLI::App& app, Action& action);
 void add_demo(CLI::App& app, Action& action);
 
 } // namespace wherry::tools

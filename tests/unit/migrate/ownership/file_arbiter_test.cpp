@@ -101,7 +101,9 @@ TEST_CASE("file arbiter: a directory that is not there, or not the one, is no em
     const auto read = unmounted.read(some_vm(), 1s);
     REQUIRE(!read.has_value());
     CHECK(read.error().code() == ErrorCode::not_found);
-    CHECK(read.error().text().find("touch " + temporary.path().string()) != std::string::npos);
+    CHECK(
+        read.error().text().find("wherry arbiter init " + temporary.path().string()) !=
+        std::string::npos);
     CHECK(!unmounted.request(some_vm(), offered, Asker::source, 1s).has_value());
 }
 
