@@ -96,6 +96,7 @@ Task<void> SourceSession::name_missing_pages() {
     if (!ended) {
         co_return ended;
     }
+    push_round_ = round_;
     co_return co_await send_missing(link_.channel(), *dirty_);
 }
 
