@@ -71,11 +71,14 @@ Decision Convergence::after_round(const RoundObservation& round) {
     last_ = round.remaining;
 
     if (predicted_ <= policy_.downtime) {
-        if (copying > round.fixed_cost && halved && polishing_ < polishing_limit) {
+        if (copying > round.fixed_cost && halved && polishing_ < polishing_limit && !is_hurried_) {
             ++polishing_;
             return Decision::again;
         }
         return Decision::switch_over;
+    }
+    if (is_hurried_) {
+        return go_hybrid(round);
     }
     is_late_ = policy_.deadline && round.elapsed >= *policy_.deadline;
     if (policy_.mode == Mode::hybrid && (is_late_ || !is_next_clearly_cheaper(round))) {

@@ -44,6 +44,9 @@ enum class Decision : std::uint8_t {
 /// is always made. Under Mode::precopy it is a stall that ends in the same way, with
 /// OnStall::hybrid.
 ///
+/// hurry() is the same at once: after the next round, however much of it was sent, the guest is
+/// stopped with what fits into the goal, or else without what is missing.
+///
 /// A stall under OnStall::throttle raises throttle_percent(): to what should make each round half
 /// as large as the one before it, by what the last round has shown, and by a tenth at least. A log
 /// counts a page once, however often it was written, so the first guess is often too low.
@@ -54,6 +57,8 @@ public:
     Decision after_round(const RoundObservation& round);
     /// Another policy from now on; what has been measured stays.
     void adopt(const Policy& policy);
+    /// No more than one after_round() from now on: its answer is switch_over or go_hybrid.
+    void hurry() noexcept { is_hurried_ = true; }
 
     /// By how much the guest is to be slowed down now; 0 to 99.
     [[nodiscard]] unsigned throttle_percent() const noexcept { return throttle_; }
@@ -76,6 +81,7 @@ private:
     std::uint32_t rounds_without_gain_ = 0;
     std::uint32_t polishing_ = 0;
     unsigned throttle_ = 0;
+    bool is_hurried_ = false;
     bool is_late_ = false;
     formats::PageCount best_{UINT64_MAX};
     formats::PageCount last_{UINT64_MAX};

@@ -13,12 +13,15 @@ OperatorDesk::OperatorDesk(transport::Executor session)
     : session_{std::move(session)},
       shared_{std::make_shared<Shared>()} {}
 
-void OperatorDesk::attach(OwnershipRunner& runner) {
+void OperatorDesk::attach(
+    OwnershipRunner& runner, std::function<formats::Status()> switch_to_postcopy) {
     shared_->runner = &runner;
+    shared_->switch_to_postcopy = std::move(switch_to_postcopy);
 }
 
 void OperatorDesk::detach() {
     shared_->runner = nullptr;
+    shared_->switch_to_postcopy = {};
 }
 
 Task<void> OperatorDesk::deliver(
@@ -34,6 +37,23 @@ Task<void> OperatorDesk::say(std::function<formats::Result<OwnershipActions>(Own
     auto here = co_await boost::asio::this_coro::executor;
     transport::TaskGroup asking{here};
     asking.start_on(session_, deliver(shared_, std::move(word)));
+    co_return co_await asking.join();
+}
+
+Task<void> OperatorDesk::deliver_switch(std::shared_ptr<Shared> shared) {
+    if (!shared->switch_to_postcopy) {
+        co_return formats::fail(
+            formats::ErrorCode::wrong_state,
+            "no migration from here is under way that could go on as post-copy; wherry migrate "
+            "--mode hybrid begins one");
+    }
+    co_return shared->switch_to_postcopy();
+}
+
+Task<void> OperatorDesk::switch_to_postcopy() {
+    auto here = co_await boost::asio::this_coro::executor;
+    transport::TaskGroup asking{here};
+    asking.start_on(session_, deliver_switch(shared_));
     co_return co_await asking.join();
 }
 

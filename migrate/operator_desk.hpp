@@ -8,7 +8,8 @@
 
 namespace wherry::migrate {
 
-/// Where a person's word on who has the VM reaches a session that is at work.
+/// Where a person's word reaches a session that is at work: on who has the VM, and that it is to go
+/// on at the destination now.
 class OperatorDesk {
 public:
     /// `session` is the executor of the session that will attach.
@@ -20,18 +21,23 @@ public:
     /// From a coroutine of any thread; its answer is the owner's. wrong_state where no session is
     /// at work.
     transport::Task<void> say(std::function<formats::Result<OwnershipActions>(Owner&)> word);
+    /// The same; its answer is the source's, and wrong_state where no source is at work.
+    transport::Task<void> switch_to_postcopy();
 
-    // The session's, on its thread.
-    void attach(OwnershipRunner& runner);
+    // The session's, on its thread. A destination has no switch.
+    void attach(OwnershipRunner& runner, std::function<formats::Status()> switch_to_postcopy = {});
     void detach();
 
 private:
     struct Shared {
-        OwnershipRunner* runner = nullptr; ///< the session's thread's
+        // The session's thread's:
+        OwnershipRunner* runner = nullptr;
+        std::function<formats::Status()> switch_to_postcopy;
     };
     static transport::Task<void> deliver(
         std::shared_ptr<Shared> shared,
         std::function<formats::Result<OwnershipActions>(Owner&)> word);
+    static transport::Task<void> deliver_switch(std::shared_ptr<Shared> shared);
 
     transport::Executor session_;
     std::shared_ptr<Shared> shared_;

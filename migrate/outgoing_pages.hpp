@@ -39,6 +39,11 @@ public:
     /// One round, with the marker on every channel. `pages` stays as it is until this ends; then
     /// all channels rest.
     transport::Task<RoundTotals> send(RoundPlan round, const dirtylog::DirtySet& pages);
+    /// The round under way, if there is one, ends with what its channels have in hand: a batch each
+    /// at most. It ends in order, and what it has not sent is unsent().
+    void break_off() { supply_.break_off(); }
+    /// Of the last round, once it has ended and while its `pages` are as they were.
+    [[nodiscard]] dirtylog::DirtySet unsent() const { return supply_.unsent(); }
     /// Post-copy: what `order` hands out, until it is empty, and the marker of the last round.
     transport::Task<RoundTotals> push(RoundPlan round, PushOrder& order);
     /// The destination's word; for a channel that is not there `protocol`.

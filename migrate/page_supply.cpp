@@ -22,6 +22,7 @@ void PageSupply::begin_round(const dirtylog::DirtySet& pages, std::uint32_t send
     pages_ = &pages;
     cursor_ = formats::Gfn{0};
     left_ = pages.count();
+    is_broken_off_ = false;
     senders_ = senders;
 }
 
@@ -40,6 +41,9 @@ std::vector<PagePiece> PageSupply::take(PageCount most) {
                 pieces.push_back({run.part(at, end), ~std::uint64_t{0}});
             }
         }
+        return pieces;
+    }
+    if (is_broken_off_) {
         return pieces;
     }
     const PageCount fair{left_.value() / (2 * senders_)};
@@ -68,6 +72,20 @@ std::uint64_t PageSupply::told_raw_of(formats::PageRange pages) const {
         told = told_raw_.next_run(end, pages.count());
     }
     return bits;
+}
+
+void PageSupply::break_off() {
+    const std::scoped_lock held{mutex_};
+    is_broken_off_ = true;
+}
+
+dirtylog::DirtySet PageSupply::unsent() const {
+    const std::scoped_lock held{mutex_};
+    dirtylog::DirtySet rest = *pages_;
+    if (const auto before = formats::PageRange::make(formats::Gfn{0}, cursor_ - formats::Gfn{0})) {
+        rest.unmark(*before);
+    }
+    return rest;
 }
 
 void PageSupply::settle(std::span<const PagePiece> pieces) {

@@ -41,14 +41,20 @@ public:
     /// Any thread: what has been told of pages that were taken, before the round is over.
     void settle(std::span<const PagePiece> pieces);
 
+    /// Any thread: of this round nothing more is handed out. The next one is not concerned.
+    void break_off();
+    /// Of the last round, once it is over: what was not handed out.
+    [[nodiscard]] dirtylog::DirtySet unsent() const;
+
 private:
     [[nodiscard]] std::uint64_t told_raw_of(formats::PageRange pages) const;
 
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     PushOrder* order_ = nullptr; ///< in post-copy
     const dirtylog::DirtySet* pages_ = nullptr;
     formats::Gfn cursor_;
     formats::PageCount left_;
+    bool is_broken_off_ = false;
     std::uint32_t senders_ = 1;
     dirtylog::DirtySet told_raw_;
 };

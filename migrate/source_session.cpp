@@ -67,7 +67,7 @@ SourceSession::SourceSession(
 Task<SourceOutcome> SourceSession::run() {
     running_.start(runner_.run());
     if (options_.desk != nullptr) {
-        options_.desk->attach(runner_);
+        options_.desk->attach(runner_, [this] { return switch_to_postcopy(); });
     }
     Status ended = formats::fail(ErrorCode::cancelled, "the migration was cancelled");
     transport::TaskGroup main{executor_};
@@ -131,8 +131,11 @@ void SourceSession::interrupt(const formats::Error& error) {
 
 void SourceSession::adopt(const Policy& policy) {
     options_.policy = policy;
-    limit_.set_rate(
-        state_.state() == SourceState::serving ? policy.postcopy_bandwidth : policy.bandwidth);
+    if (state_.state() == SourceState::serving) {
+        limit_.set_rate(policy.postcopy_bandwidth);
+    } else if (!is_hurried_) {
+        limit_.set_rate(policy.bandwidth);
+    }
     convergence_.adopt(policy);
     slow_down(convergence_.throttle_percent());
     progress_.set_downtime_goal(policy.downtime);
@@ -140,8 +143,8 @@ void SourceSession::adopt(const Policy& policy) {
 }
 
 /// A guest that is to be stopped late, or to go hybrid, is stopped at the end of a round, the first
-/// pass excepted in the latter case: it is always made. All else ends at once. Once the guest
-/// stands still the deadline is met.
+/// pass excepted in the latter case: it is always made, unless it was broken off. All else ends at
+/// once. Once the guest stands still the deadline is met.
 void SourceSession::arm_deadline() {
     const Policy& policy = options_.policy;
     if (!policy.deadline || policy.on_stall == OnStall::stop) {
@@ -151,7 +154,8 @@ void SourceSession::arm_deadline() {
     deadline_.set_at(progress_.started() + *policy.deadline, [this] {
         const bool goes_hybrid =
             options_.policy.on_stall == OnStall::hybrid || options_.policy.mode == Mode::hybrid;
-        if (stop_ && state_.state() <= SourceState::precopy && !(goes_hybrid && round_ > 0)) {
+        const bool ends_by_itself = is_hurried_ || (goes_hybrid && round_ > 0);
+        if (stop_ && state_.state() <= SourceState::precopy && !ends_by_itself) {
             is_late_ = true;
             stop_();
         }

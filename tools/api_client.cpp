@@ -153,6 +153,11 @@ Result<api::Job> ApiClient::cancel(std::string_view id) {
         request("POST", fmt::format("/v1/jobs/{}/cancel", id), {}), message_from_json<api::Job>);
 }
 
+Result<api::Job> ApiClient::switch_to_postcopy(std::string_view id) {
+    return then(
+        request("POST", fmt::format("/v1/jobs/{}/postcopy", id), {}), message_from_json<api::Job>);
+}
+
 Result<api::Job> ApiClient::tune(std::string_view id, const api::TuneRequest& change) {
     return then(
         request("POST", fmt::format("/v1/jobs/{}/set", id), to_json(change, JsonLayout::one_line)),

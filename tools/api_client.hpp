@@ -32,6 +32,7 @@ public:
     formats::Result<api::Job> estimate(const api::EstimateRequest& request);
     formats::Result<api::Job> job(std::string_view id);
     formats::Result<api::Job> cancel(std::string_view id);
+    formats::Result<api::Job> switch_to_postcopy(std::string_view id);
     formats::Result<api::Job> tune(std::string_view id, const api::TuneRequest& request);
     /// Follows the job until it is over, calling `each` for every step, and returns its last form.
     /// `each` returns false to stop following; the job goes on.

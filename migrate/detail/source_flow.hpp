@@ -70,7 +70,8 @@ private:
     Task<void> start_tracking();
     Task<void> send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last);
     Task<void> collect();
-    [[nodiscard]] formats::Result<Decision> judge_round();
+    [[nodiscard]] formats::Result<Decision> judge_round(formats::PageCount dirtied);
+    formats::Status switch_to_postcopy();
     formats::Status check_guest() const;
 
     // source_handover.cpp
@@ -138,7 +139,9 @@ private:
     BandwidthLimit limit_;
 
     ControlLink link_;
-    std::uint32_t streams_ = 0;    ///< as agreed on
+    std::uint32_t streams_ = 0; ///< as agreed on
+    /// Why the destination cannot run a guest with pages missing; unset until it has said.
+    std::optional<std::string> postcopy_obstacle_;
     std::optional<Ticket> ticket_; ///< for every channel but the first
     transport::TaskGroup running_; ///< the runner
     transport::TaskGroup helpers_; ///< counts pages, pushes, reconnects
@@ -162,6 +165,7 @@ private:
     bool is_stopping_ = false;
     transport::Notification phases_ended_;       ///< when stop_ is empty
     bool is_late_ = false;                       ///< the deadline ended them
+    bool is_hurried_ = false;                    ///< the guest is to go on there after this round
     std::optional<formats::Error> interruption_; ///< ended them
 
     std::optional<StoppedGuest> stopped_;

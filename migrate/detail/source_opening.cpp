@@ -107,20 +107,19 @@ Task<void> SourceSession::take_answer(const formats::proto::PlanAnswer& answer) 
                 answer.bulk_channels(),
                 options_.policy.bulk_channels()));
     }
-    const bool may_leave_pages = answer.postcopy_obstacle().empty();
+    postcopy_obstacle_ = formats::sanitised(answer.postcopy_obstacle());
+    const bool may_leave_pages = postcopy_obstacle_->empty();
     if (!may_leave_pages && options_.policy.mode == Mode::hybrid) {
         co_return formats::fail(
             ErrorCode::unsupported,
-            fmt::format(
-                "a hybrid migration is not possible: {}",
-                formats::sanitised(answer.postcopy_obstacle())));
+            fmt::format("a hybrid migration is not possible: {}", *postcopy_obstacle_));
     }
     if (!may_leave_pages && options_.policy.on_stall == OnStall::hybrid) {
         co_return formats::fail(
             ErrorCode::unsupported,
             fmt::format(
                 "'--on-stall hybrid' is not possible: {}; --on-stall throttle is",
-                formats::sanitised(answer.postcopy_obstacle())));
+                *postcopy_obstacle_));
     }
     if (!options_.policy.on_stall) {
         options_.policy.on_stall =

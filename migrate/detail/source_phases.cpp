@@ -126,9 +126,9 @@ Task<void> SourceSession::collect() {
     co_return Status{};
 }
 
-formats::Result<Decision> SourceSession::judge_round() {
-    dirty_rate_.add(dirty_->count(), last_round_took_);
-    const auto rate = rate_of(formats::bytes_of(dirty_->count()), last_round_took_);
+formats::Result<Decision> SourceSession::judge_round(formats::PageCount dirtied) {
+    dirty_rate_.add(dirtied, last_round_took_);
+    const auto rate = rate_of(formats::bytes_of(dirtied), last_round_took_);
     progress_.set_dirty_rate(rate);
     RoundObservation seen;
     seen.wire_bytes = last_round_.wire_bytes;
@@ -139,7 +139,7 @@ formats::Result<Decision> SourceSession::judge_round() {
     seen.fixed_cost = options_.fixed_cost + collecting_ + 2 * link_.channel().round_trip();
     const Decision decision = convergence_.after_round(seen);
     progress_.predict(convergence_.predicted_blackout(), formats::bytes_of(seen.remaining));
-    if (round_ == 1) {
+    if (round_ == 1 && !is_hurried_) { // else it was no pass over all memory
         progress_.forecast(forecast_after_first_pass(seen, options_.policy));
     }
     if (convergence_.throttle_percent() > throttle_.percent()) {
@@ -163,11 +163,17 @@ Task<void> SourceSession::precopy() {
     if (!step) {
         co_return step;
     }
+    if (is_hurried_) { // before the first page: all of them follow the guest
+        leaves_pages_ = true;
+        co_return Status{};
+    }
     while (true) {
         step = co_await send_round(*dirty_, Pace::limited, false);
         if (!step) {
             co_return step;
         }
+        // While what is dirty is still what was to be sent.
+        const auto unsent = is_hurried_ ? std::optional{pages_->unsent()} : std::nullopt;
         step = co_await collect();
         if (!step) {
             co_return step;
@@ -176,7 +182,11 @@ Task<void> SourceSession::precopy() {
         if (!step) {
             co_return step;
         }
-        auto decision = judge_round();
+        const formats::PageCount dirtied = dirty_->count();
+        if (unsent) {
+            dirty_->merge(*unsent);
+        }
+        auto decision = judge_round(dirtied);
         if (!decision) {
             co_return formats::fail(std::move(decision).error());
         }
@@ -185,6 +195,56 @@ Task<void> SourceSession::precopy() {
             co_return Status{};
         }
     }
+}
+
+/// At a person's word. The round under way is broken off, and precopy() goes on from there.
+Status SourceSession::switch_to_postcopy() {
+    const std::string& name = options_.vm_name;
+    if (state_.state() > SourceState::precopy && state_.state() != SourceState::reclaimed) {
+        return formats::fail(
+            ErrorCode::wrong_state,
+            leaves_pages_
+                ? fmt::format("{0} is in post-copy already: wherry status {0}", name)
+                : fmt::format(
+                      "it is too late for post-copy: the guest of {} has been stopped to be "
+                      "handed over with all of its memory, which only takes a moment",
+                      name));
+    }
+    if (is_stopping_ || gate_.is_requested() || state_.state() == SourceState::reclaimed) {
+        return formats::fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "the migration of {} is being given up; another one can be begun with wherry "
+                "migrate --mode hybrid",
+                name));
+    }
+    if (!postcopy_obstacle_) {
+        return formats::fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "the destination of {} has not said yet whether it can run a guest with pages "
+                "missing; ask again in a moment",
+                name));
+    }
+    if (!postcopy_obstacle_->empty()) {
+        return formats::fail(
+            ErrorCode::unsupported,
+            fmt::format(
+                "the destination of {0} cannot run a guest with pages missing: {1}; wherry set {0} "
+                "on-stall=throttle (or stop) ends the migration in another way",
+                name,
+                *postcopy_obstacle_));
+    }
+    if (!leaves_pages_ && !is_hurried_) {
+        is_hurried_ = true;
+        convergence_.hurry();
+        if (pages_) {
+            pages_->break_off();
+        }
+        limit_.set_rate({}); // for the batches in hand: the guest is to be stopped now
+        progress_.note(fmt::format("post-copy was asked for in round {}", round_));
+    }
+    return {};
 }
 
 void SourceSession::slow_down(unsigned percent) {

@@ -11,7 +11,7 @@ from instances import HostCase, is_soft, is_stopped, main, wait_until
 
 # Slower than the guest dirties, with a goal that no round of pre-copy meets.
 NEVER_DONE = ["--mode", "hybrid", "--bandwidth", "40M", "--downtime", "1ms"]
-NEVER_DONE_SOFT = ["--mode", "hybrid", "--bandwidth", "1M", "--downtime", "1ms"]
+NEVER_DONE_SOFT = ["--mode", "hybrid", "--bandwidth", "2M", "--downtime", "1ms"]
 
 
 class Hybrid(HostCase):
@@ -19,7 +19,8 @@ class Hybrid(HostCase):
         super().setUp()
         self.slowly = NEVER_DONE_SOFT if is_soft() else NEVER_DONE
         if is_soft():
-            self.guest_options = self.guest_options.replace("rate=100 ", "rate=600 ")
+            # More than a few batches, which buffers on the way would take.
+            self.guest_options = self.guest_options.replace("hot=1M rate=100 ", "hot=8M rate=600 ")
         else:
             self.guest_options = "zero=20 compressible=40 random=40 hot=48M rate=20000 report=100"
         self.pki()
@@ -68,8 +69,37 @@ class Hybrid(HostCase):
         self.migrate("c", "d", "--on-stall", "stop")
         self.assert_a_whole_sweep(d)
 
+    def test_V04_P01_a_person_lets_it_go_on_there_in_the_middle_of_the_first_pass(self):
+        b = self.receive_vm("b")
+        # Minutes, and then a stall that would leave it here.
+        self.migrate(
+            "a", "b", "--bandwidth", "100K", "--on-stall", "abort", "--detach")
+        wait_until("pages on the wire", lambda: self.progress("a").get("wire_bytes", 0) > 0)
+        job = json.loads(self.wherry("postcopy", "a", "--json").stdout)
+        self.assertEqual((job["kind"], job["state"]), ("migrate", "running"))
+        wait_until("the source to go", lambda: self.names() == {"b": "running"})
+        self.assertEqual(self.a.process.wait(30), 0)
+        self.assert_a_whole_sweep(b)
+        report = self.status("b")["job"]["report"]
+        self.assertGreater(report["faults"]["count"], 0)
+        self.assertEqual(report.get("notes", []), [])
+
+    def test_P01_what_cannot_go_on_there_is_refused_and_the_reason_named(self):
+        refused = self.wherry("postcopy", "a", code=1)
+        self.assertIn("not being migrated", refused.stderr)
+        self.assertIn("--mode hybrid", refused.stderr)
+        self.wherry("postcopy", "nobody", code=1)
+        b, _ = self.receive_held("--postcopy-bandwidth", "100K")
+        late = self.wherry("postcopy", "a", "--json", code=1)
+        self.assertIn("in post-copy already", late.stderr)
+        b.process.send_signal(signal.SIGCONT)
+        wait_until("the VM to be there", lambda: self.status("b")["state"] == "running")
+        other_side = self.wherry("postcopy", "b", code=1)
+        self.assertIn("for its source to say", other_side.stderr)
+
     def test_P02_P03_the_network_goes_and_comes_back_as_often_as_it_likes(self):
-        b, proxy = self.receive_held()
+        # Slowly enough for pages to be missing still when the network goes.
+        b, proxy = self.receive_held("--postcopy-bandwidth", "1M" if is_soft() else "20M")
         proxy.cut()
         b.process.send_signal(signal.SIGCONT)
         wait_until("a state with a name", lambda: self.progress("b").get("missing_bytes", 0) > 0)

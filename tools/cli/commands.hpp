@@ -19,7 +19,7 @@ void add_run_and_receive(CLI::App& app, Action& action);
 void add_migrate(CLI::App& app, Action& action);
 void add_estimate(CLI::App& app, Action& action);
 void add_inspection(CLI::App& app, Action& action); ///< ps, status
-void add_control(CLI::App& app, Action& action);    ///< pause, resume, cancel, kill, resolve
+void add_control(CLI::App& app, Action& action); ///< pause, resume, cancel, postcopy, kill, resolve
 void add_set(CLI::App& app, Action& action);
 void add_pki(CLI::App& app, Action& action);
 void add_arbiter(CLI::App& app, Action& action);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// pause, resume, cancel, kill, resolve: one call each to the instance.
+// pause, resume, cancel, postcopy, kill, resolve: one call each to the instance.
 #include "tools/api_client.hpp"
 #include "tools/cli/commands.hpp"
 #include "tools/instance/offline_resolve.hpp"
+#include "tools/json.hpp"
 
 #include <memory>
 #include <string>
@@ -68,6 +69,34 @@ ExitCode cancel(const std::string& name) {
     return ExitCode::done;
 }
 
+ExitCode switch_to_postcopy(const std::string& name, bool json) {
+    auto client = ApiClient::connect_to(name);
+    if (!client) {
+        return fail_with(client.error());
+    }
+    const auto job =
+        formats::then(client->vm(), [&](const api::Vm& vm) -> formats::Result<api::Job> {
+            if (vm.job().id().empty()) {
+                return formats::fail(
+                    formats::ErrorCode::wrong_state,
+                    fmt::format(
+                        "{0} is not being migrated; to move it by post-copy: wherry migrate {0} "
+                        "--mode hybrid",
+                        name));
+            }
+            return client->switch_to_postcopy(vm.job().id());
+        });
+    if (!job) {
+        return fail_with(job.error());
+    }
+    if (json) {
+        fmt::print("{}\n", to_json(*job, JsonLayout::one_line));
+    } else {
+        fmt::print("{}: goes on at the destination; the memory that is missing follows\n", name);
+    }
+    return ExitCode::done;
+}
+
 ExitCode resolve(const std::string& name, const std::string& keep, bool fenced) {
     api::ResolveRequest request;
     request.set_keep(keep);
@@ -109,6 +138,22 @@ void add_control(CLI::App& app, Action& action) {
     cancel_command->callback([&action, name] {
         action = [name] {
             return cancel(*name);
+        };
+    });
+
+    auto* postcopy_command = app.add_subcommand(
+        "postcopy",
+        "Let the guest of a migration under way go on at the destination now: the memory that has\n"
+        "not been sent, or was changed since, follows it. From then on it needs both hosts until "
+        "all\n"
+        "of it is there.\n"
+        "Example: wherry postcopy a");
+    const auto json = std::make_shared<bool>(false);
+    postcopy_command->add_option("name", *name, "The VM that is being migrated")->required();
+    postcopy_command->add_flag("--json", *json, "The job as one JSON object");
+    postcopy_command->callback([&action, name, json] {
+        action = [name, json] {
+            return switch_to_postcopy(*name, *json);
         };
     });
 

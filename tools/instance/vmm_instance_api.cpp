@@ -144,6 +144,25 @@ Status cancel(Job& job) {
             : "too late to cancel: the VM has been accepted here, and the source decides now");
 }
 
+Task<void> switch_to_postcopy(std::shared_ptr<Job> job, std::string vm_name) {
+    if (job->kind() == JobKind::estimate || !job->is_running()) {
+        co_return fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "{0} is not being migrated; to move it by post-copy: wherry migrate {0} --mode "
+                "hybrid",
+                vm_name));
+    }
+    if (job->kind() == JobKind::receive) {
+        co_return fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "{} comes in here, and how is for its source to say: wherry postcopy there",
+                vm_name));
+    }
+    co_return co_await job->desk().switch_to_postcopy();
+}
+
 Result<transport::Security> client_security(const api::MigrateRequest& request) {
     if (request.insecure()) {
         fmt::print(
@@ -214,6 +233,8 @@ Task<std::string> VmmInstance::answer_job(ApiCall call) {
         done = cancel(*job);
     } else if (call.method == "POST" && verb == "/set") {
         done = tune(*job, call.body);
+    } else if (call.method == "POST" && verb == "/postcopy") {
+        done = co_await switch_to_postcopy(job, name_.name());
     } else if (call.method != "GET" || !verb.empty()) {
         co_return no_such_route(call);
     }

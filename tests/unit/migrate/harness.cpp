@@ -26,6 +26,13 @@ void RecordingObserver::progressed(const migrate::ProgressSnapshot& now) {
     }
 }
 
+void RecordingObserver::planned(const std::vector<std::string>& found) {
+    findings = found;
+    if (on_planned) {
+        on_planned();
+    }
+}
+
 Attempt::Attempt(boost::asio::io_context& with_io)
     : io{with_io},
       source_gate{with_io.get_executor()},

@@ -25,10 +25,11 @@ using namespace std::chrono_literals;
 class RecordingObserver final : public migrate::Observer {
 public:
     void progressed(const migrate::ProgressSnapshot& now) override;
-    void planned(const std::vector<std::string>& found) override { findings = found; }
+    void planned(const std::vector<std::string>& found) override;
     std::vector<migrate::ProgressSnapshot> snapshots;
     std::vector<std::string> findings;
     std::function<void(const migrate::ProgressSnapshot&)> on_progress;
+    std::function<void()> on_planned;
 };
 
 /// One migration within this process and thread, and what may go wrong in it.

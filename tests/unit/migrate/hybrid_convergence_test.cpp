@@ -102,6 +102,30 @@ TEST_SUITE("migrate.convergence.hybrid") {
         CHECK(Convergence{few}.after_round(round_of(500'000, 100'000)) == Decision::go_hybrid);
     }
 
+    TEST_CASE("V04 P01 in a hurry it goes on there after whatever was sent, in any mode") {
+        Policy policy;
+        policy.on_stall = OnStall::abort;
+        policy.deadline = 5s;
+        Convergence convergence{policy};
+        CHECK(convergence.after_round(round_of(500'000, 100'000)) == Decision::again);
+        convergence.hurry();
+        auto round = round_of(1000, 120'000); // it gets smaller, and is late
+        round.elapsed = 6s;
+        CHECK(convergence.after_round(round) == Decision::go_hybrid);
+        CHECK(convergence.predicted_blackout() == Duration{8ms});
+        CHECK_FALSE(convergence.is_late());
+        Convergence without_a_page{policy};
+        without_a_page.hurry();
+        CHECK(without_a_page.after_round(round_of(0, 500'000)) == Decision::go_hybrid);
+    }
+
+    TEST_CASE("V04 P01 in a hurry what fits into the blackout is sent in it, without polishing") {
+        CHECK(Convergence{{}}.after_round(round_of(500'000, 1000)) == Decision::again);
+        Convergence convergence{{}};
+        convergence.hurry();
+        CHECK(convergence.after_round(round_of(500'000, 1000)) == Decision::switch_over);
+    }
+
     TEST_CASE("V04 a guest that was slowed down is free when its stalls get this answer") {
         Policy policy;
         policy.on_stall = OnStall::throttle;

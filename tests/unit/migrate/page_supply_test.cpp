@@ -82,6 +82,34 @@ TEST_SUITE("migrate.page_supply") {
         }
     }
 
+    TEST_CASE(
+        "a round that is broken off keeps what it has not handed out, and no other round does") {
+        const auto memory = memory_of(64);
+        PageSupply supply{memory};
+        dirtylog::DirtySet dirty{memory};
+        dirty.mark(range(100, 5000));
+        dirty.mark(range(9000, 10));
+        supply.begin_round(dirty, 1);
+        supply.break_off();
+        CHECK(supply.take(PageCount{256}).empty());
+        CHECK(supply.unsent() == dirty); // before the first page
+        supply.begin_round(dirty, 1);
+        dirtylog::DirtySet left = dirty;
+        for (int portion = 0; portion < 3; ++portion) {
+            for (const auto& piece : supply.take(PageCount{200})) {
+                left.unmark(piece.pages);
+            }
+        }
+        CHECK(left.count() == PageCount{4410});
+        supply.break_off();
+        CHECK(supply.take(PageCount{256}).empty());
+        CHECK(supply.unsent() == left);
+        supply.begin_round(left, 1);
+        while (!supply.take(PageCount{256}).empty()) {
+        }
+        CHECK(supply.unsent().is_empty());
+    }
+
     TEST_CASE("the portions get smaller towards the end of a round") {
         const auto memory = memory_of(2);
         PageSupply supply{memory};
