@@ -85,9 +85,10 @@ void TaskGroup::cancel(State& state) {
 Task<void> TaskGroup::join() {
     close();
     auto state = state_;
+    Status waited;
     while (!state->children.empty()) {
-        auto finished = co_await state->finished.wait();
-        if (!finished) {
+        waited = co_await state->finished.wait();
+        if (!waited) {
             cancel(*state);
             co_await shielded(all_gone(state));
         }
@@ -95,7 +96,7 @@ Task<void> TaskGroup::join() {
     if (state->first_failure) {
         co_return formats::fail(*state->first_failure);
     }
-    co_return Status{};
+    co_return waited;
 }
 
 Task<void> TaskGroup::all_gone(std::shared_ptr<State> state) {

@@ -40,7 +40,7 @@ public:
     void cancel();
     /// Closes, waits for every child, and reports the first failure of any (`cancelled` after
     /// cancel() or a sibling's failure does not count). When the waiting task is cancelled, the
-    /// children are too, and are still waited for.
+    /// children are too, and are still waited for; without another failure that is what it reports.
     Task<void> join();
     /// cancel() and join(), where nobody wants to know any more what they failed with.
     Task<void> end();

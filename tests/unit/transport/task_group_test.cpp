@@ -127,7 +127,7 @@ TEST_SUITE("transport.task_group") {
         CHECK(!group.start(nothing()));
     }
 
-    TEST_CASE("cancelling who joins cancels the children, and still waits for them") {
+    TEST_CASE("cancelling who joins cancels the children, waits for them, and is no success") {
         asio::io_context io;
         Notification never{io.get_executor()};
         TaskGroup group{io.get_executor()};
@@ -138,6 +138,9 @@ TEST_SUITE("transport.task_group") {
         run_ready(io);
         REQUIRE(joined.is_done());
         CHECK(group.running() == 0);
+        // Their work is not done.
+        REQUIRE(!joined.outcome());
+        CHECK(joined.outcome().error().code() == ErrorCode::cancelled);
     }
 
 } // TEST_SUITE
