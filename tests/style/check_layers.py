@@ -23,6 +23,11 @@ DEFINE = re.compile(r"^\s*#\s*define\s+(\w+)")
 LIBRARY_SETTINGS = re.compile(r"^(DOCTEST_|XXH_|BOOST_|_GNU_SOURCE$)")
 ASIO = re.compile(r'^\s*#\s*include\s+<boost/(asio|beast)')
 NO_ASIO = {"formats", "vmm", "dirtylog"}
+# F07: what decides, waits or gives up must not notice that somebody sets the clock. Certificates
+# (transport) have dates, so have the notes for people in a journal (tools), and a guest's time goes
+# by the hosts' clocks, never back (vmm/guest_clock.hpp).
+WALL_CLOCK = re.compile(r"system_clock::now|CLOCK_REALTIME|gettimeofday|\btime\((nullptr|NULL|0)\)")
+NO_WALL_CLOCK = {"formats", "dirtylog", "migrate"}
 FORBIDDEN_NAMES = {"util", "utils", "common", "base", "helpers", "helper", "misc"}
 LONGEST_FILE = 500
 
@@ -48,6 +53,8 @@ def problems_of(path):
             yield number, f"a macro of our own: {macro[1]}"
         if folder not in MAY_USE:
             continue
+        if WALL_CLOCK.search(line) and folder in NO_WALL_CLOCK:
+            yield number, f"{folder} does not look at a clock that can be set"
         if ASIO.match(line) and folder in NO_ASIO:
             yield number, f"{folder} does not use Asio"
         included = INCLUDE.match(line)

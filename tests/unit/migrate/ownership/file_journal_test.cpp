@@ -65,6 +65,30 @@ TEST_CASE("file journal: kept over restarts, and private") {
     CHECK(migrate::look_at_journal(*real(path), "other")->empty());
 }
 
+TEST_CASE("F07 file journal: what counts is the order of the records, not the clock of the host") {
+    const TempDirectory temporary;
+    const auto steps = {
+        std::chrono::hours{0},
+        std::chrono::hours{24 * 365 * 10},
+        std::chrono::hours{-24 * 365 * 30},
+        std::chrono::hours{-24}};
+    const auto begun = entry(RecordKind::offered, 1).written_at;
+    std::uint64_t epoch = 1;
+    for (const auto step : steps) {
+        auto journal = FileJournal::open(real(temporary.path()), "web");
+        REQUIRE_MESSAGE(journal.has_value(), journal.error().text());
+        auto next = entry(RecordKind::reclaimed, epoch);
+        next.written_at = begun + step;
+        REQUIRE((*journal)->append(next).has_value());
+        journal->reset();
+        journal = FileJournal::open(real(temporary.path()), "web");
+        REQUIRE(journal.has_value());
+        CHECK(last_epoch(**journal) == epoch);
+        CHECK((*journal)->entries().back() == next);
+        ++epoch;
+    }
+}
+
 TEST_CASE("file journal: two never share one") {
     const TempDirectory temporary;
     auto first = FileJournal::open(real(temporary.path()), "web");
