@@ -69,7 +69,7 @@ class Estimate(HostCase):
         self.estimate("a")
         self.assert_goes_on(self.source)
 
-    def test_v08_predicted_and_actual_stand_side_by_side(self):
+    def test_V08_the_bytes_are_within_the_prediction_and_all_stand_side_by_side(self):
         said = self.estimate("a")
         way = next(way for way in said["ways"] if way["way"] == said["recommended"])
         self.receive_vm("b")
@@ -81,9 +81,10 @@ class Estimate(HostCase):
                   f"after the first pass {report['predicted_first'][quantity]:.4g}; "
                   f"before the blackout {report['predicted_last'][quantity]:.4g}; "
                   f"actual {report[quantity]:.4g}")
-        # Times are the machine's affair; how much memory there is to send is not.
-        self.assertGreater(report["wire_bytes"], way["p50"]["wire_bytes"] / 10)
-        self.assertLess(report["wire_bytes"], way["p95"]["wire_bytes"] * 10)
+        # Times are the machine's affair; how much memory there is to send is not. A quarter on top
+        # of the p95 is for a guest that writes more than it did while it was watched.
+        self.assertGreater(report["wire_bytes"], way["p50"]["wire_bytes"] / 2)
+        self.assertLess(report["wire_bytes"], way["p95"]["wire_bytes"] * 1.25)
         self.assertGreater(report["wire_bytes"], report["predicted_last"]["wire_bytes"] / 2)
         self.assertLess(report["wire_bytes"], report["predicted_last"]["wire_bytes"] * 2)
         self.assertEqual(self.estimate("b")["rate_source"], "last-migration")
