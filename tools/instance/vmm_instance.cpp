@@ -50,6 +50,32 @@ Status VmmInstance::open_journal() {
     return {};
 }
 
+/// A shared arbiter may have given the VM back to its source meanwhile, by the word of a person who
+/// held this host to be dead for good.
+Status VmmInstance::check_held(const migrate::OwnershipRecord& record) {
+    if (record.arbiter == "local") {
+        return {};
+    }
+    const auto says = keeper_->ask(
+        {.arbiter = record.arbiter, .wanted = {}, .asker = migrate::Asker::destination});
+    if (!says) {
+        return formats::fail(formats::Error{says.error()}.during(
+            "asking the arbiter whether the VM is still this side's"));
+    }
+    if (*says && (*says)->epoch == record.epoch) {
+        return {};
+    }
+    return formats::fail(
+        ErrorCode::wrong_state,
+        fmt::format(
+            "{} was here as epoch {}, and the arbiter says that it is not any more ({} of epoch "
+            "{}); take another name",
+            name_.name(),
+            static_cast<std::uint64_t>(record.epoch),
+            *says ? name_of((*says)->kind) : "no record",
+            *says ? static_cast<std::uint64_t>((*says)->epoch) : 0));
+}
+
 Result<VmmInstance::Claim> VmmInstance::claim_vm() {
     const auto last = keeper_->last();
     if (!last) {
@@ -67,9 +93,13 @@ Result<VmmInstance::Claim> VmmInstance::claim_vm() {
             fmt::format(
                 "{} was salvaged, and never runs again from here; take another name",
                 name_.name()));
-    case migrate::RecordKind::reclaimed:
     case migrate::RecordKind::running:
     case migrate::RecordKind::done:
+        if (auto held = check_held(record); !held) {
+            return formats::fail(std::move(held).error());
+        }
+        [[fallthrough]];
+    case migrate::RecordKind::reclaimed:
         epoch_ = record.epoch;
         fmt::print(
             stderr,

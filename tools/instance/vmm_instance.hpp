@@ -85,6 +85,7 @@ private:
     formats::Status resume();
     formats::Status kill();
     formats::Status resolve(migrate::Keep keep, migrate::Fencing fencing);
+    formats::Status check_held(const migrate::OwnershipRecord& record);
     formats::Status require_own_vm(std::string_view wish) const;
     [[nodiscard]] api::Vm describe() const;
     [[nodiscard]] std::string explain() const;
