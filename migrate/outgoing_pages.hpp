@@ -54,6 +54,8 @@ public:
     /// Once closed: waits until nothing runs any more.
     transport::Task<void> settle();
 
+    /// Whether all channels are there: nothing is sent before.
+    [[nodiscard]] bool is_open() const noexcept { return is_open_; }
     [[nodiscard]] std::uint32_t count() const noexcept {
         return static_cast<std::uint32_t>(lanes_.size());
     }

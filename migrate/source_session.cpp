@@ -182,8 +182,13 @@ Task<formats::Error> SourceSession::explain_failure(Status ended) {
         ended = formats::fail(
             state_.state() == SourceState::in_doubt ? ErrorCode::in_doubt : ErrorCode::refused,
             owner_->status().sentence);
-        auto waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
-        if (waited && link_.channel().peer_has_failed()) {
+        // A connection that was made again for a last word does not say why the first one ended.
+        const bool is_back = loss_ && link_.is_up();
+        Status waited;
+        if (!is_back) {
+            waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
+        }
+        if (!is_back && waited && link_.channel().peer_has_failed()) {
             ended = link_.inbox().status();
         } else if (loss_) {
             ended = formats::fail(*loss_);

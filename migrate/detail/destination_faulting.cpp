@@ -117,7 +117,12 @@ Task<void> DestinationSession::wait_for_return() {
         co_await link_.adopt(std::move(opened->channel));
         auto said = co_await expect(Control::kRejoin, options_.policy.silence);
         if (!said) {
-            co_return formats::fail(std::move(said).error());
+            link_.drop(); // it comes once more
+            auto alive = co_await transport::check_cancelled();
+            if (!alive) {
+                co_return alive;
+            }
+            continue;
         }
         patience_.silence();
         Attempt attempt;

@@ -17,6 +17,7 @@ void DestinationSession::on_link_lost(const formats::Error& error) {
         interrupt(error); // nobody may be waiting for the source's word
         return;
     }
+    link_.drop(); // where it was we who did not understand the source, it still is heard
     lose_pages(error);
     runner_.tell(event::Disconnected{error.text()});
     if (options_.policy.recover_timeout) {
@@ -145,9 +146,9 @@ void DestinationSession::owner_moved() {
         is_faulting_ = true;
         take_pushed();
     }
-    if (next) {
+    if (is_offered_) {
         count_pages(); // a sentence about missing pages comes with their number
-        const auto status = owner_->status();
+        const auto status = owner_->status(); // with what is in its way, a full disk for example
         progress_.explain(std::string{status.state}, status.sentence);
     }
 }

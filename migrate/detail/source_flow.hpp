@@ -80,6 +80,7 @@ private:
     Task<void> send_state();
     void on_word(const event::Received& word, const Control& message);
     void on_link_lost(const formats::Error& error);
+    void lose_patience_after(Duration limit);
     [[nodiscard]] bool is_over() const;
     [[nodiscard]] bool is_given_up_for_now() const;
 
@@ -179,6 +180,7 @@ private:
     bool is_pushing_ = false;
     transport::Alarm patience_; ///< of the user, for a connection to come back
     bool has_no_patience_left_ = false;
+    bool is_last_word_due_ = false;          ///< that the VM was taken back, over a new connection
     Progress::Clock::time_point stopped_at_; ///< of the blackout's part now under way
 };
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -15,6 +16,14 @@ namespace wherry::migrate::detail {
 
 using formats::ErrorCode;
 using formats::Status;
+
+namespace {
+
+/// For a destination to be reached again that may hold a copy and wait for a word. Where it is
+/// gone for good, it is the user who waits.
+constexpr Duration last_word_limit = std::chrono::seconds{5};
+
+} // namespace
 
 Attempt SourceSession::attempt() const {
     return Attempt{
@@ -156,18 +165,24 @@ void SourceSession::on_link_lost(const formats::Error& error) {
     lose_pages(error);
     runner_.tell(event::Disconnected{error.text()});
     if (options_.policy.recover_timeout) {
-        patience_.set(*options_.policy.recover_timeout, [this] {
-            has_no_patience_left_ = true;
-            runner_.look_again();
-        });
+        lose_patience_after(*options_.policy.recover_timeout);
     }
+}
+
+void SourceSession::lose_patience_after(Duration limit) {
+    patience_.set(limit, [this] {
+        has_no_patience_left_ = true;
+        runner_.look_again();
+    });
 }
 
 /// By our own state, which follows the owner's once all that it wanted has been done.
 bool SourceSession::is_over() const {
     const SourceState state = state_.state();
-    return state == SourceState::reclaimed || state == SourceState::handed_off ||
-           state == SourceState::lost || state == SourceState::salvaged || is_given_up_for_now();
+    const bool is_here = (state == SourceState::reclaimed || state == SourceState::lost) &&
+                         (!owner_->owes_word() || link_.is_up() || has_no_patience_left_);
+    return is_here || state == SourceState::handed_off || state == SourceState::salvaged ||
+           is_given_up_for_now();
 }
 
 /// Not before the user's patience is over: without such a limit it is asked for ever.
@@ -243,14 +258,19 @@ void SourceSession::owner_moved() {
     if (next && *next != state_.state()) {
         follow(*next);
     }
-    if (next) {
-        const auto status = owner_->status();
+    if (owner_->state() != SourceOwnerState::precopy) {
+        const auto status = owner_->status(); // with what is in its way, a full disk for example
         progress_.explain(std::string{status.state}, status.sentence);
     }
     if (stopped_ && is_over() && stop_ && !is_stopping_) {
         stop_(); // nothing is waited for any more
     }
-    if (owner_->state() == SourceOwnerState::serving && !is_pushing_ && link_.is_up() && pages_) {
+    if (owner_->owes_word() && !link_.is_up() && !std::exchange(is_last_word_due_, true)) {
+        lose_patience_after(
+            std::min(last_word_limit, options_.policy.recover_timeout.value_or(last_word_limit)));
+    }
+    const bool can_push = link_.is_up() && pages_ && pages_->is_open();
+    if (owner_->state() == SourceOwnerState::serving && !is_pushing_ && can_push) {
         is_pushing_ = true;
         limit_.set_rate(options_.policy.postcopy_bandwidth);
         page_tasks_->start(push());

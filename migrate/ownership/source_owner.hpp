@@ -35,6 +35,8 @@ enum class SourceOwnerState : std::uint8_t {
 
 /// The source's half; survives any number of attempts. See Owner.
 class SourceOwner final : public Owner {
+    using State = SourceOwnerState;
+
 public:
     /// Of a VM that is here, at `epoch`. `last` is the journal's record, if it has any.
     static std::unique_ptr<SourceOwner>
@@ -49,9 +51,12 @@ public:
     [[nodiscard]] bool needs_peer() const;
     [[nodiscard]] OwnershipStatus status() const override;
     [[nodiscard]] CommitPoint commit_point() const override;
+    /// The VM was taken back, and the destination has not confirmed that it knows.
+    [[nodiscard]] bool owes_word() const noexcept {
+        return owes_word_ && (state_ == State::reclaimed || state_ == State::lost);
+    }
 
 private:
-    using State = SourceOwnerState;
     struct Rule; ///< what a message leads to, and when
     static std::span<const Rule> rules();
 

@@ -12,9 +12,24 @@ ScriptedStream::ScriptedStream(
     std::unique_ptr<transport::ByteStream> inner, std::shared_ptr<Script> script)
     : inner_{std::move(inner)},
       script_{std::move(script)},
-      never_{inner_->executor()} {}
+      never_{inner_->executor()} {
+    script_->streams.push_back(this);
+}
+
+ScriptedStream::~ScriptedStream() {
+    std::erase(script_->streams, this);
+}
+
+void Script::cut() {
+    for (ScriptedStream* stream : streams) {
+        stream->close();
+    }
+}
 
 Task<ScriptedStream::Next> ScriptedStream::step() {
+    if (script_->on_step) {
+        script_->on_step();
+    }
     if (script_->steps++ == script_->at) {
         script_->fired = true;
         switch (script_->fault) {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <vector>
 
 namespace wherry::tests {
 
@@ -15,12 +16,20 @@ namespace wherry::tests {
 /// stream.
 enum class Fault : std::uint8_t { cut, stall, corrupt, call };
 
+class ScriptedStream;
+
+/// May be shared by several streams, whose steps count together.
 struct Script {
     std::uint64_t at = std::numeric_limits<std::uint64_t>::max();
     Fault fault = Fault::cut;
-    std::function<void()> action; ///< of Fault::call
-    std::uint64_t steps = 0;      ///< so far
+    std::function<void()> action;  ///< of Fault::call
+    std::function<void()> on_step; ///< at each step, if it is set
+    std::uint64_t steps = 0;       ///< so far
     bool fired = false;
+    std::vector<ScriptedStream*> streams; ///< that there are now
+
+    /// Breaks all streams that there are now. On their thread.
+    void cut();
 };
 
 /// A stream that follows a script: at the step named there it breaks, falls silent, flips a bit of
@@ -29,6 +38,7 @@ class ScriptedStream final : public transport::ByteStream {
 public:
     /// The script is shared with the test that looks at it afterwards.
     ScriptedStream(std::unique_ptr<transport::ByteStream> inner, std::shared_ptr<Script> script);
+    ~ScriptedStream() override;
 
     transport::Task<std::size_t> read_some(std::span<std::byte> into) override;
     transport::Task<void> read_exactly(std::span<std::byte> into) override;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/test_machine.hpp"
 
+#include "vmm/userfault_source.hpp"
+
 #include <array>
 #include <cstring>
 #include <utility>
@@ -121,6 +123,11 @@ Status TestPartition::restore_clock(const vmm::PartitionClock& /*clock*/) {
     return {};
 }
 
+formats::Result<std::unique_ptr<vmm::FaultSource>>
+TestPartition::make_fault_source(vmm::GuestMemory& memory) {
+    return vmm::UserfaultSource::open(memory);
+}
+
 TestMachineOptions::TestMachineOptions() {
     backend.name = "test";
     backend.postcopy_obstacle = "a test machine has no vCPUs that could wait for a page";
@@ -173,6 +180,19 @@ void TestMachine::write_page(std::uint64_t index, std::uint64_t version) {
     ++writes_;
 }
 
+/// As a guest that notices when its memory is not what it was.
+void TestMachine::use_page(std::uint64_t index) {
+    const Gfn at = frame(index);
+    auto seen = memory_.landing(*PageRange::make(at, PageCount{1}));
+    formats::invariant(seen.has_value(), "a test guest stays in its RAM");
+    const Page right = contents(index, versions_[index]);
+    if (seen_wrong_.empty() && std::memcmp(seen->data(), right.data(), formats::page_size) != 0) {
+        seen_wrong_ = fmt::format(
+            "the guest found page {:#x} not to be version {}", at.value(), versions_[index]);
+    }
+    write_page(index, ++last_version_);
+}
+
 void TestMachine::guest_writes(std::uint32_t count) {
     const std::scoped_lock one{guest_};
     if (state_ != vmm::RunningState::running) {
@@ -186,13 +206,21 @@ void TestMachine::guest_writes(std::uint32_t count) {
     writes_per_fetch_ -= std::min(writes_per_fetch_, options_.calming);
 }
 
-/// As a device: through GuestMemory, which announces it. The last page of RAM is its own.
-void TestMachine::device_writes() {
-    const std::uint64_t index = versions_.size() - 1;
+/// As a device: through GuestMemory, which announces it.
+void TestMachine::device_writes(std::uint64_t index) {
     versions_[index] = ++last_version_;
     const Page page = contents(index, versions_[index]);
     auto written = memory_.write(formats::gpa_of(frame(index)), std::as_bytes(std::span{page}));
     formats::invariant(written.has_value(), "a device writes to RAM");
+}
+
+bool TestMachine::write_as_device(std::uint64_t index) {
+    const std::scoped_lock one{guest_};
+    if (state_ != vmm::RunningState::running) {
+        return false;
+    }
+    device_writes(index);
+    return true;
 }
 
 void TestMachine::run_writer(const std::stop_token& stop) {
@@ -200,7 +228,7 @@ void TestMachine::run_writer(const std::stop_token& stop) {
         {
             const std::scoped_lock one{guest_};
             const std::uint64_t hot = std::min<std::uint64_t>(options_.hot_pages, versions_.size());
-            write_page(random_() % hot, ++last_version_);
+            use_page(random_() % hot);
         }
         std::this_thread::yield();
     }
@@ -215,6 +243,9 @@ void TestMachine::fill(std::uint64_t count) {
 
 std::string TestMachine::check() {
     const std::scoped_lock one{guest_};
+    if (!seen_wrong_.empty()) {
+        return seen_wrong_;
+    }
     for (std::uint64_t index = 0; index < versions_.size(); ++index) {
         Page seen{};
         const Gfn at = frame(index);
@@ -277,7 +308,7 @@ Status TestMachine::pause() {
     }
     writer_ = {};
     const std::scoped_lock one{guest_};
-    device_writes();
+    device_writes(versions_.size() - 1); // the last page of RAM is for that
     state_ = vmm::RunningState::paused;
     witness_.stopped();
     return {};

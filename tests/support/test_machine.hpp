@@ -60,6 +60,8 @@ public:
     fetch_dirty_log(formats::PageRange region, std::span<std::uint64_t> bitmap) override;
     formats::Result<vmm::PartitionClock> save_clock() override;
     formats::Status restore_clock(const vmm::PartitionClock& clock) override;
+    formats::Result<std::unique_ptr<vmm::FaultSource>>
+    make_fault_source(vmm::GuestMemory& memory) override;
 
 private:
     struct Region {
@@ -88,11 +90,14 @@ struct TestMachineOptions {
     bool has_writer_thread = false;
 
     TestMachineOptions();
+    /// Pages may be missing from its memory while it runs.
+    void allow_missing_pages() { backend.postcopy_obstacle.clear(); }
 };
 
 /// A machine without a CPU. Its guest writes pages with versions, keeps a table of them (which
-/// travels as the state of its one device), and can say whether every page is as the table says.
-/// A device of it writes one page while it is being paused. While it runs, the witness knows.
+/// travels as the state of its one device), and can say whether every page is as the table says;
+/// its thread, if it has one, looks at each page before it writes it. A device of it writes one
+/// page while it is being paused. While it runs, the witness knows.
 class TestMachine final : public vmm::Machine {
 public:
     TestMachine(const TestMachineOptions& options, RunWitness& witness);
@@ -100,8 +105,12 @@ public:
 
     /// Fills pages [0, count) as a guest does; every fifth one is zero.
     void fill(std::uint64_t count);
-    /// Empty: every page is right. Otherwise what is wrong with the first that is not.
+    /// Empty: every page is right, and was so whenever its thread looked. Otherwise what is wrong
+    /// with the first that is not. Waits for pages that are missing.
     [[nodiscard]] std::string check();
+    /// A device of it writes a page on its own, while the guest runs: past the hypervisor, whose
+    /// log does not have it. False, and nothing happens, where it does not run. Any thread.
+    bool write_as_device(std::uint64_t index);
     [[nodiscard]] std::uint64_t writes() const noexcept { return writes_; }
     /// As it stands, and the most it ever was.
     [[nodiscard]] unsigned throttled() const noexcept { return throttled_; }
@@ -132,8 +141,9 @@ public:
 
 private:
     void guest_writes(std::uint32_t count);
+    void use_page(std::uint64_t index);
     void write_page(std::uint64_t index, std::uint64_t version);
-    void device_writes();
+    void device_writes(std::uint64_t index);
     [[nodiscard]] formats::Gfn frame(std::uint64_t index) const;
     void run_writer(const std::stop_token& stop);
     formats::Status maybe_fail(Operation operation, const char* name);
@@ -150,6 +160,7 @@ private:
     std::uint32_t writes_per_fetch_;
     std::vector<std::uint64_t> versions_; ///< of each page of RAM
     std::uint64_t last_version_ = 0;
+    std::string seen_wrong_; ///< by the guest
     std::atomic<std::uint64_t> writes_{0};
     std::atomic<unsigned> throttled_{0};
     std::atomic<unsigned> most_throttled_{0};

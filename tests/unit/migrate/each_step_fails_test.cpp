@@ -2,7 +2,7 @@
 // One migration, again and again, with one thing going wrong at each of its steps in turn. Whatever
 // it is: the guest runs on one side at most, nobody calls it his own twice, the source that keeps
 // it runs it untracked, the destination that has it has all of it, and a second attempt succeeds.
-#include "harness.hpp"
+#include "each_step.hpp"
 
 #include <doctest/doctest.h>
 
@@ -13,67 +13,6 @@ using migrate::DestinationState;
 using migrate::SourceState;
 
 namespace {
-
-enum class Where : std::uint8_t { source, destination, source_bulk, destination_bulk };
-
-std::shared_ptr<Script> script_of(Attempt& attempt, Where where) {
-    switch (where) {
-    case Where::source:
-        return attempt.source_script;
-    case Where::destination:
-        return attempt.destination_script;
-    case Where::source_bulk:
-        return attempt.source_bulk_script;
-    case Where::destination_bulk:
-        return attempt.destination_bulk_script;
-    }
-    return nullptr;
-}
-
-struct Tally {
-    std::uint64_t steps = 0;
-    int handed_off = 0, reclaimed = 0, source_in_doubt = 0, destination_in_doubt = 0;
-};
-
-/// A guest with pages of both kinds, and with something to send in the last round.
-TestMachineOptions small_guest() {
-    TestMachineOptions options;
-    options.writes_per_fetch = 6;
-    options.hot_pages = 12;
-    options.calming = 1;
-    return options;
-}
-
-using Prepare = std::function<void(Attempt&, Script&)>;
-
-/// Runs until the step is beyond the last one. `also` checks what is special to a fault.
-template <typename Check>
-Tally fail_at_each_step(Where where, const Prepare& prepare, Check&& also) {
-    Tally tally;
-    for (std::uint64_t step = 0;; ++step) {
-        CAPTURE(step);
-        boost::asio::io_context io;
-        RunWitness witness;
-        Attempt attempt{io};
-        const auto machine = running_machine(witness, small_guest(), 20);
-        const auto script = script_of(attempt, where);
-        script->at = step;
-        prepare(attempt, *script);
-        attempt.run(*machine, witness);
-        CHECK(rule_broken(attempt, *machine, witness) == "");
-        also(attempt);
-        tally.handed_off += attempt.sent->state == SourceState::handed_off ? 1 : 0;
-        tally.reclaimed += attempt.sent->state == SourceState::reclaimed ? 1 : 0;
-        tally.source_in_doubt += attempt.sent->state == SourceState::in_doubt ? 1 : 0;
-        tally.destination_in_doubt += attempt.received->state == DestinationState::in_doubt ? 1 : 0;
-        CHECK(retry(attempt, *machine, witness) == "");
-        if (!script->fired) {
-            CHECK(attempt.sent->state == SourceState::handed_off);
-            tally.steps = step;
-            return tally;
-        }
-    }
-}
 
 void check_that_both_kinds_of_failure_were_met(const Tally& tally) {
     MESSAGE(
@@ -102,9 +41,6 @@ void check_that_nobody_doubted(const Tally& tally) {
     CHECK(tally.destination_in_doubt == 0);
     CHECK(tally.handed_off > 0);
 }
-
-constexpr auto nothing_more = [](Attempt&) {
-};
 
 } // namespace
 

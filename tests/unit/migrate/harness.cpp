@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness.hpp"
 
+#include "vmm/userfault_source.hpp"
+
 #include <utility>
 
 #include <fmt/format.h>
@@ -151,13 +153,17 @@ transport::Task<migrate::DestinationOutcome> Attempt::take_in() {
 
 transport::Task<std::unique_ptr<transport::ByteStream>>
 Attempt::connect_in_memory(migrate::ChannelRole role) {
-    const bool is_control =
-        role == migrate::ChannelRole::control || role == migrate::ChannelRole::inquiry;
+    const auto of_role = [role](const auto& control, const auto& bulk, const auto& urgent) {
+        return role == migrate::ChannelRole::bulk     ? bulk
+               : role == migrate::ChannelRole::urgent ? urgent
+                                                      : control;
+    };
     auto pair = transport::make_memory_pair(io.get_executor(), to_destination, to_source);
     reception_->greet(std::make_unique<ScriptedStream>(
-        std::move(pair.second), is_control ? destination_script : destination_bulk_script));
+        std::move(pair.second),
+        of_role(destination_script, destination_bulk_script, destination_urgent_script)));
     co_return std::make_unique<ScriptedStream>(
-        std::move(pair.first), is_control ? source_script : source_bulk_script);
+        std::move(pair.first), of_role(source_script, source_bulk_script, source_urgent_script));
 }
 
 migrate::Connector Attempt::connector() {
@@ -166,12 +172,34 @@ migrate::Connector Attempt::connector() {
     };
 }
 
-void Attempt::run_until_done() {
+void Attempt::run_until_done(migrate::Duration limit) {
     io.restart();
-    while (((wants_source_ && !sent) || (wants_destination_ && !received)) && io.run_one() > 0) {
+    const auto end = std::chrono::steady_clock::now() + limit;
+    while (!is_done() && io.run_one_until(end) > 0) {
+    }
+    if (!is_done()) {
+        const auto waits_for = [](const RecordingObserver& observer) {
+            const bool has_said = !observer.snapshots.empty();
+            return has_said ? observer.snapshots.back().ownership : "(nothing yet)";
+        };
+        fmt::print(
+            stderr,
+            "source {}: {}\ndestination {}: {}\n",
+            sent ? "has ended" : "is at work",
+            waits_for(source_observer),
+            received ? "has ended" : "is at work",
+            waits_for(destination_observer));
+        formats::invariant(false, "a migration of a test ends");
     }
     // What is left are ends of things already decided.
     io.poll();
+}
+
+void Attempt::go_hybrid() {
+    source.policy.mode = migrate::Mode::hybrid;
+    source.policy.downtime = 1ms; // less than any stop costs
+    destination_machine.allow_missing_pages();
+    destination.host = destination_machine.backend;
 }
 
 void Attempt::run(TestMachine& machine, RunWitness& witness) {
@@ -187,6 +215,16 @@ running_machine(RunWitness& witness, const TestMachineOptions& options, std::uin
     auto resumed = machine->resume();
     formats::invariant(resumed.has_value(), "a fresh machine starts");
     return machine;
+}
+
+bool can_miss_pages(std::string_view test) {
+    auto memory = vmm::GuestMemory::create(formats::Bytes{std::uint64_t{2} << 20U});
+    formats::invariant(memory.has_value(), "a test has memory for its guests");
+    const auto source = vmm::UserfaultSource::open(*memory);
+    if (!source) {
+        fmt::print("SKIPPED: {}: {}\n", test, source.error().text());
+    }
+    return source.has_value();
 }
 
 std::string rule_broken(Attempt& attempt, TestMachine& machine, const RunWitness& witness) {

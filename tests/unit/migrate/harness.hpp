@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
@@ -44,12 +45,14 @@ struct Attempt {
     migrate::SourceOptions source;
     migrate::DestinationOptions destination;
     TestMachineOptions destination_machine;
-    /// Steps of each side's control channel, and of its bulk channels together; with what goes
-    /// wrong at one of them.
+    /// Steps of each side's control channel, of its bulk channels together, and of its urgent
+    /// channel, over all connections; with what goes wrong at one of them.
     std::shared_ptr<Script> source_script = std::make_shared<Script>();
     std::shared_ptr<Script> destination_script = std::make_shared<Script>();
     std::shared_ptr<Script> source_bulk_script = std::make_shared<Script>();
     std::shared_ptr<Script> destination_bulk_script = std::make_shared<Script>();
+    std::shared_ptr<Script> source_urgent_script = std::make_shared<Script>();
+    std::shared_ptr<Script> destination_urgent_script = std::make_shared<Script>();
     transport::MemoryPipeOptions to_destination;
     transport::MemoryPipeOptions to_source;
     MemoryKeeper source_keeper;
@@ -68,6 +71,8 @@ struct Attempt {
     std::optional<migrate::DestinationOutcome> received;
     std::vector<formats::Error> refusals;
 
+    /// The guest goes on at the destination after one pass, with pages missing.
+    void go_hybrid();
     /// Both sides to their ends.
     void run(TestMachine& machine, RunWitness& witness);
     /// Only one side. What connects to the destination is to be brought to its reception.
@@ -76,7 +81,8 @@ struct Attempt {
     [[nodiscard]] migrate::Reception& reception() { return *reception_; }
     /// Streams in memory, with the scripts above, to the reception.
     [[nodiscard]] migrate::Connector connector();
-    void run_until_done();
+    /// Neither side waits longer than this for the other: the program ends, with what it waits for.
+    void run_until_done(migrate::Duration limit = 60s);
     [[nodiscard]] TestMachine& arrived() { return static_cast<TestMachine&>(*received->machine); }
 
 private:
@@ -86,6 +92,9 @@ private:
     transport::Task<std::unique_ptr<transport::ByteStream>>
     connect_in_memory(migrate::ChannelRole role);
     void conclude(migrate::DestinationOutcome outcome);
+    [[nodiscard]] bool is_done() const {
+        return (!wants_source_ || sent) && (!wants_destination_ || received);
+    }
 
     std::optional<migrate::Reception> reception_;
     bool wants_source_ = false;
@@ -96,6 +105,10 @@ private:
 /// A running machine of 512 pages with 200 of them filled.
 std::unique_ptr<TestMachine> running_machine(
     RunWitness& witness, const TestMachineOptions& options = {}, std::uint64_t filled = 200);
+
+/// Whether this host lets a test wait for missing pages; says so where it does not, and the test of
+/// this name is to be left out.
+bool can_miss_pages(std::string_view test);
 
 /// What the two outcomes and machines say about the one rule; empty: it holds. Checks as well that
 /// a source that keeps its VM runs it untracked, and that a destination that has it, has all of it.
