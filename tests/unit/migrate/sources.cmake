@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 set(migrate_tests
-  aftermath_test.cpp cancel_gate_test.cpp convergence_test.cpp each_step.cpp
-  each_step_fails_test.cpp estimate_test.cpp
-  estimation_test.cpp harness.cpp host_memory_test.cpp hostile_peer_test.cpp
-  hybrid_convergence_test.cpp hybrid_each_step_fails_test.cpp loopback_test.cpp memory_survey_test.cpp page_receiver_test.cpp
-  page_supply_test.cpp phase_test.cpp plan_test.cpp policy_test.cpp postcopy_faults_test.cpp
-  postcopy_loopback_test.cpp postcopy_order_test.cpp progress_test.cpp reception_test.cpp
-  send_window_test.cpp tls_loopback_test.cpp ownership/arbiter_races.cpp ownership/arbiter_test.cpp
+  aftermath_test.cpp cancel_gate_test.cpp convergence_test.cpp device_writes_test.cpp each_step.cpp
+  each_step_fails_test.cpp estimate_test.cpp estimation_test.cpp harness.cpp host_memory_test.cpp
+  hostile_peer_test.cpp hybrid_convergence_test.cpp hybrid_each_step_fails_test.cpp
+  loopback_test.cpp memory_survey_test.cpp page_receiver_test.cpp page_supply_test.cpp
+  phase_test.cpp plan_test.cpp policy_test.cpp postcopy_faults_test.cpp
+  postcopy_loopback_test.cpp postcopy_order_test.cpp postcopy_pace_test.cpp progress_test.cpp
+  reception_test.cpp send_window_test.cpp tls_loopback_test.cpp
+  ownership/arbiter_races.cpp ownership/arbiter_test.cpp
   ownership/destination_owner_test.cpp ownership/etcd_arbiter_test.cpp
   ownership/file_arbiter_test.cpp ownership/file_journal_test.cpp ownership/journal_bytes_test.cpp
   ownership/message_table_test.cpp ownership/record_test.cpp ownership/source_owner_test.cpp
