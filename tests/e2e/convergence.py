@@ -6,6 +6,7 @@ import json
 import time
 import unittest
 
+from cutting_proxy import CuttingProxy
 from instances import HostCase, hypervisor_in_use, main, wait_until
 
 HOT_GUEST = "zero=50 compressible=25 random=25 hot=64M rate=max report=100"
@@ -72,6 +73,26 @@ class Convergence(HostCase):
         self.assertEqual(self.job()["progress"]["throttle_percent"], 0)
         # A tenth would be the guest slowed down; what else runs here takes less.
         wait_until("the guest at its old pace", lambda: self.dirtied_in(self.source, 5) > before / 4)
+
+    @needs_kvm
+    def test_V06_a_link_that_gets_slow_and_fast_again_is_lived_with(self):
+        self.start(options="zero=20 compressible=40 random=40 hot=32M rate=6000 report=100")
+        proxy = CuttingProxy(self.port_of("b"))
+        self.addCleanup(proxy.close)
+        proxy.slow_down(60 << 20)  # more than the guest dirties
+        self.migrate_through(proxy, "--downtime", "20ms", "--on-stall", "throttle", "--detach")
+        self.wait_for_pages()
+        proxy.slow_down(4 << 20)  # far less
+        wait_until(
+            "the guest to be slowed down",
+            lambda: self.job()["progress"].get("throttle_percent", 0) > 0)
+        self.assertEqual(self.names()["a"], "running")
+        proxy.slow_down(None)
+        wait_until("the VM at the destination", lambda: self.names() == {"b": "running"})
+        self.assert_goes_on(self.destination)
+
+    def migrate_through(self, proxy, *more):
+        self.wherry("migrate", "a", "--to", f"127.0.0.1:{proxy.port}", "--tls", "pki", *more)
 
     def test_a_deadline_ends_it_on_time_and_the_guest_goes_on(self):
         self.start(options=None)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TCP proxy that a test cuts, stalls and mends: the network between two hosts.
+"""A TCP proxy that a test cuts, stalls, slows down and mends: the network between two hosts.
 
 It knows nothing of what passes through: TLS goes from end to end.
 """
 
 import socket
 import threading
+import time
 
 CHUNK = 1 << 18
 
@@ -17,6 +18,8 @@ class CuttingProxy:
         self.to_port = to_port
         self.lock = threading.Lock()
         self.is_cut = False
+        self.rate = None  # bytes a second to the destination, over all connections; None: no limit
+        self.free_from = 0.0  # when the next bytes may go out
         self.stalled = set()  # directions: "there" (to the destination), "back"
         self.connections = []  # pairs of sockets
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -37,6 +40,20 @@ class CuttingProxy:
         """Bytes are taken and not forwarded in these directions ("there", "back"), for ever."""
         with self.lock:
             self.stalled = set(directions)
+
+    def slow_down(self, rate):
+        """To so many bytes a second on the way there, from now on; None: as fast as it goes."""
+        with self.lock:
+            self.rate = rate
+
+    def _wait_for_turn(self, length):
+        with self.lock:
+            if self.rate is None:
+                return
+            now = time.monotonic()
+            self.free_from = max(self.free_from, now) + length / self.rate
+            pause = self.free_from - now
+        time.sleep(pause)
 
     def mend(self):
         with self.lock:
@@ -97,6 +114,8 @@ class CuttingProxy:
                 if not data:
                     sink.shutdown(socket.SHUT_WR)
                     return
+                if direction == "there":
+                    self._wait_for_turn(len(data))
                 sink.sendall(data)
         except OSError:
             with self.lock:
