@@ -219,9 +219,9 @@ TEST_SUITE("migrate.loopback") {
         options.hot_pages = 4'000;
         options.writes_per_fetch = 6'000;
         options.calming = 0;
-        // Eighty thousand turns between the two sides a round take longer than this on any machine,
-        // and what comes on top of the last round does not.
-        test.attempt.to_destination.capacity = 128;
+        // Three hundred thousand turns between the two sides a round take longer than this on any
+        // machine, and what comes on top of the last round does not.
+        test.attempt.to_destination.capacity = 32;
         test.attempt.source.policy.downtime = 40ms;
         test.attempt.source.policy.on_stall = migrate::OnStall::throttle;
         const auto machine = running_machine(test.witness, options);
