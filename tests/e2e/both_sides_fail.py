@@ -37,8 +37,7 @@ class BothSidesFail(HostCase):
         if not is_soft():
             self.guest_options = "zero=20 compressible=40 random=40 hot=16M rate=8000 report=50"
         self.arbiter = self.directory / "arbiter"
-        self.arbiter.mkdir()
-        (self.arbiter / "wherry-arbiter").touch()
+        self.wherry("arbiter", "init", self.arbiter)
 
     def start(self, begin, hold):
         if hold:
@@ -79,10 +78,12 @@ class BothSidesFail(HostCase):
         except AssertionError:
             said = messages.read_text(errors="replace")[before:]
             self.assertIn(name, said)
-            return "refused" if "wherry resolve" not in said else "in doubt"
+            return "refused"
         vm.process.kill()
         vm.process.wait()
         said = messages.read_text(errors="replace")[before:]
+        if "is being found out" in said:
+            return "in doubt"
         return "its own" if "it is booted again" in said else "none of it"
 
     def resolve(self, name, keep, *more):
