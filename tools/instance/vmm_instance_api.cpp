@@ -479,7 +479,7 @@ api::Vm VmmInstance::describe() const {
         const auto owner = job_->ownership().first;
         if (owner == "in-doubt" || owner == "split") {
             vm.set_state(owner);
-        } else if (owner == "faulting") {
+        } else if (owner == "faulting" || owner == "done") {
             vm.set_state("running");
         }
     }
