@@ -92,6 +92,33 @@ Decision Convergence::after_round(const RoundObservation& round) {
     return after_stall(round);
 }
 
+bool Convergence::is_pass_in_vain(const PassObservation& pass) const noexcept {
+    constexpr double too_much = 1.0 / 4;
+    /// A burst says little: so much has really been dirtied by then.
+    constexpr double enough_to_judge = 1.0 / 16;
+    const auto total = static_cast<double>(pass.total.value());
+    const auto dirtied = static_cast<double>(pass.dirtied.value());
+    if (policy_.mode != Mode::hybrid || pass.sent.value() == 0 || pass.sent >= pass.total ||
+        pass.dirtied_by_half.value() == 0 || dirtied < total * enough_to_judge) {
+        return false;
+    }
+    // Random writes to a set of pages: in each further stretch of time as long as the last one the
+    // share of new pages is smaller by the same factor.
+    const auto first = static_cast<double>(pass.dirtied_by_half.value());
+    double growth = dirtied - first;
+    const double factor = std::min(1.0, growth / first);
+    const double stretches = 2 * (total / static_cast<double>(pass.sent.value()) - 1);
+    double expected = dirtied;
+    for (double left = stretches; left > 0 && expected <= total * too_much; --left) {
+        growth *= factor;
+        if (growth < 1) {
+            break;
+        }
+        expected += growth * std::min(1.0, left);
+    }
+    return expected > total * too_much;
+}
+
 bool Convergence::is_next_clearly_cheaper(const RoundObservation& round) const {
     return rounds_ < policy_.max_rounds &&
            formats::bytes_of(round.remaining) <= round.wire_bytes / 2;

@@ -24,6 +24,14 @@ struct RoundObservation {
     Duration fixed_cost{};
 };
 
+/// What the first pass, which is under way, has shown so far. Pages count once.
+struct PassObservation {
+    /// To be sent in it, and handed out by now.
+    formats::PageCount total, sent;
+    /// Dirtied since it began: by half of the time that has passed, and by now.
+    formats::PageCount dirtied_by_half, dirtied;
+};
+
 enum class Decision : std::uint8_t {
     again,
     switch_over,
@@ -41,8 +49,8 @@ enum class Decision : std::uint8_t {
 /// Under Mode::hybrid a round is worth it as long as it is clearly cheaper than the one before it:
 /// has at most half of its bytes to send. Otherwise, and behind the deadline, the guest is stopped
 /// with those pages missing: the blackout is then the fixed cost. The first pass, over all memory,
-/// is always made. Under Mode::precopy it is a stall that ends in the same way, with
-/// OnStall::hybrid.
+/// is made to its end unless is_pass_in_vain(). Under Mode::precopy it is a stall that ends in the
+/// same way, with OnStall::hybrid.
 ///
 /// hurry() is the same at once: after the next round, however much of it was sent, the guest is
 /// stopped with what fits into the goal, or else without what is missing.
@@ -55,6 +63,9 @@ public:
     explicit Convergence(const Policy& policy) : policy_{policy} {}
 
     Decision after_round(const RoundObservation& round);
+    /// Mode::hybrid only: this pass would leave more than a quarter of its pages to be sent twice,
+    /// by how the set of dirtied pages has grown so far. A set that saturates is seen to.
+    [[nodiscard]] bool is_pass_in_vain(const PassObservation& pass) const noexcept;
     /// Another policy from now on; what has been measured stays.
     void adopt(const Policy& policy);
     /// No more than one after_round() from now on: its answer is switch_over or go_hybrid.

@@ -42,6 +42,8 @@ public:
     /// The round under way, if there is one, ends with what its channels have in hand: a batch each
     /// at most. It ends in order, and what it has not sent is unsent().
     void break_off() { supply_.break_off(); }
+    /// Of the round under way: what its channels have not taken yet.
+    [[nodiscard]] formats::PageCount left() const { return supply_.left(); }
     /// Of the last round, once it has ended and while its `pages` are as they were.
     [[nodiscard]] dirtylog::DirtySet unsent() const { return supply_.unsent(); }
     /// Post-copy: what `order` hands out, until it is empty, and the marker of the last round.

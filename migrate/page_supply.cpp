@@ -79,6 +79,11 @@ void PageSupply::break_off() {
     is_broken_off_ = true;
 }
 
+PageCount PageSupply::left() const {
+    const std::scoped_lock held{mutex_};
+    return left_;
+}
+
 dirtylog::DirtySet PageSupply::unsent() const {
     const std::scoped_lock held{mutex_};
     dirtylog::DirtySet rest = *pages_;

@@ -43,6 +43,8 @@ public:
 
     /// Any thread: of this round nothing more is handed out. The next one is not concerned.
     void break_off();
+    /// Any thread: of the round, how much is still to be handed out.
+    [[nodiscard]] formats::PageCount left() const;
     /// Of the last round, once it is over: what was not handed out.
     [[nodiscard]] dirtylog::DirtySet unsent() const;
 

@@ -72,6 +72,11 @@ private:
     Task<void> collect();
     [[nodiscard]] formats::Result<Decision> judge_round(formats::PageCount dirtied);
     formats::Status switch_to_postcopy();
+    void break_off(std::string why);
+    Task<void> watch_first_pass();
+    [[nodiscard]] bool is_in_first_pass() const {
+        return state_.state() == SourceState::precopy && round_ == 0 && !is_hurried_;
+    }
     formats::Status check_guest() const;
 
     // source_handover.cpp
@@ -152,7 +157,8 @@ private:
     bool is_counting_ = false;
 
     std::unique_ptr<dirtylog::DirtyTracker> tracker_;
-    std::optional<dirtylog::DirtySet> dirty_; ///< what is to be sent in the next round
+    std::optional<dirtylog::DirtySet> dirty_;           ///< what is to be sent in the next round
+    std::optional<dirtylog::DirtySet> dirty_meanwhile_; ///< of the first pass; the worker's, too
     dirtylog::DirtyRate dirty_rate_;
     std::uint32_t failed_collects_ = 0;
     Duration collecting_{};

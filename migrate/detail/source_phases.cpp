@@ -20,6 +20,8 @@ namespace {
 /// Between the end of a round on our side and the destination's word that it has it all: bounds
 /// what is under way in buffers at the slowest bandwidth allowed.
 constexpr Duration round_deadline = std::chrono::minutes{2};
+/// Into the first pass: a shorter one is soon over anyway.
+constexpr Duration first_look = std::chrono::milliseconds{200};
 
 } // namespace
 
@@ -167,6 +169,13 @@ Task<void> SourceSession::precopy() {
         leaves_pages_ = true;
         co_return Status{};
     }
+    if (options_.policy.mode == Mode::hybrid) {
+        helpers_.start(watch_first_pass(), [this](const Status& watched) {
+            if (!watched && watched.error().code() != ErrorCode::cancelled) {
+                progress_.note(watched.error().text());
+            }
+        });
+    }
     while (true) {
         step = co_await send_round(*dirty_, Pace::limited, false);
         if (!step) {
@@ -181,6 +190,10 @@ Task<void> SourceSession::precopy() {
         step = check_guest();
         if (!step) {
             co_return step;
+        }
+        if (dirty_meanwhile_) { // the worker is done with it: collect() came behind it
+            dirty_->merge(*dirty_meanwhile_);
+            dirty_meanwhile_->clear();
         }
         const formats::PageCount dirtied = dirty_->count();
         if (unsent) {
@@ -236,15 +249,59 @@ Status SourceSession::switch_to_postcopy() {
                 *postcopy_obstacle_));
     }
     if (!leaves_pages_ && !is_hurried_) {
-        is_hurried_ = true;
-        convergence_.hurry();
-        if (pages_) {
-            pages_->break_off();
-        }
-        limit_.set_rate({}); // for the batches in hand: the guest is to be stopped now
-        progress_.note(fmt::format("post-copy was asked for in round {}", round_));
+        break_off(fmt::format("post-copy was asked for in round {}", round_));
     }
     return {};
+}
+
+/// The round under way, and pre-copy with it.
+void SourceSession::break_off(std::string why) {
+    is_hurried_ = true;
+    convergence_.hurry();
+    if (pages_) {
+        pages_->break_off();
+    }
+    limit_.set_rate({}); // for the batches in hand: the guest is to be stopped now
+    progress_.note(std::move(why));
+}
+
+/// Looks at the dirty log in the middle of the first pass, each time when twice as much time has
+/// passed: few readings, however long it takes. What they find is dirty at its end.
+Task<void> SourceSession::watch_first_pass() {
+    dirty_meanwhile_.emplace(machine_.memory());
+    const formats::PageCount total = dirty_->count();
+    const auto begun = progress_.now();
+    auto look = [this] {
+        return tracker_->collect(*dirty_meanwhile_);
+    };
+    formats::PageCount by_half;
+    for (Duration wait = first_look;; wait = progress_.now() - begun) {
+        auto waited = co_await transport::pause_for(wait);
+        if (!waited) {
+            co_return waited;
+        }
+        if (!is_in_first_pass()) {
+            co_return Status{};
+        }
+        auto looked = co_await on_worker(look);
+        if (!looked || !is_in_first_pass()) {
+            co_return looked;
+        }
+        const PassObservation seen{
+            .total = total,
+            .sent = total - pages_->left(),
+            .dirtied_by_half = by_half,
+            .dirtied = dirty_meanwhile_->count()};
+        by_half = seen.dirtied;
+        if (convergence_.is_pass_in_vain(seen)) {
+            break_off(fmt::format(
+                "the guest dirties too fast for a pass over all its memory: it goes on at the "
+                "destination after {:.0f} % of it",
+                100.0 * static_cast<double>(seen.sent.value()) /
+                    static_cast<double>(total.value())));
+            co_return Status{};
+        }
+    }
 }
 
 void SourceSession::slow_down(unsigned percent) {

@@ -54,7 +54,7 @@ class Hybrid(HostCase):
         done = self.migrate("a", "b", *self.slowly, "--json")
         last = json.loads(done.stdout.splitlines()[-1])
         self.assertEqual(last["state"], "done")
-        self.assertEqual(last["report"].get("notes", []), [])  # one connection for all of it
+        self.assertNotIn("made again", str(last["report"].get("notes")))  # one connection for all
         faults = last["report"]["faults"]
         self.assertGreater(faults["count"], 0)
         self.assertGreaterEqual(faults["longest_ms"], faults["p99_ms"])

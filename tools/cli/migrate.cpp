@@ -248,9 +248,8 @@ void add_migrate(CLI::App& app, Action& action) {
         ->add_option(
             "--mode",
             options->mode,
-            "precopy (all memory goes before the guest) or hybrid (all of it once; what was "
-            "dirtied\n"
-            "meanwhile follows the guest) (precopy)")
+            "precopy (all memory goes before the guest) or hybrid (all of it once, or less where\n"
+            "most would be dirtied meanwhile; the rest follows the guest) (precopy)")
         ->check(CLI::IsMember({"precopy", "hybrid"}));
     command->add_option(
         "--postcopy-bandwidth",

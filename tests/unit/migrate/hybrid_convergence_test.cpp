@@ -2,6 +2,8 @@
 // When the guest goes on at the destination before all of its memory is there.
 #include "migrate/convergence.hpp"
 
+#include <string>
+
 #include <doctest/doctest.h>
 
 using namespace wherry;
@@ -100,6 +102,35 @@ TEST_SUITE("migrate.convergence.hybrid") {
         Policy few = precopy_or_hybrid();
         few.max_rounds = 1;
         CHECK(Convergence{few}.after_round(round_of(500'000, 100'000)) == Decision::go_hybrid);
+    }
+
+    TEST_CASE("V04 a first pass is in vain if it leaves more than a quarter to be sent twice") {
+        struct Case {
+            const char* guest;
+            std::uint64_t sent, dirtied_by_half, dirtied;
+            bool is_in_vain;
+        };
+        constexpr PageCount total{524'288};
+        const Case cases[]{
+            {"half of its memory, at random", 50'000, 25'000, 48'000, true},
+            {"all of it, one after another", 50'000, 20'000, 40'000, true},
+            {"the same near the end of the pass", 420'000, 20'000, 40'000, false},
+            {"an eighth of it, all of which it has written soon", 25'000, 60'000, 64'000, false},
+            {"a little, quickly", 5'000, 8'000, 16'000, false},
+            {"nothing in the first half, a burst in the second", 50'000, 0, 60'000, false},
+            {"before anything is sent", 0, 100'000, 200'000, false},
+            {"when all is sent", total.value(), 100'000, 200'000, false},
+        };
+        for (const Case& each : cases) {
+            CAPTURE(std::string{each.guest});
+            const PassObservation seen{
+                .total = total,
+                .sent = PageCount{each.sent},
+                .dirtied_by_half = PageCount{each.dirtied_by_half},
+                .dirtied = PageCount{each.dirtied}};
+            CHECK(Convergence{hybrid()}.is_pass_in_vain(seen) == each.is_in_vain);
+            CHECK_FALSE(Convergence{precopy_or_hybrid()}.is_pass_in_vain(seen));
+        }
     }
 
     TEST_CASE("V04 P01 in a hurry it goes on there after whatever was sent, in any mode") {

@@ -131,6 +131,21 @@ TEST_SUITE("migrate.postcopy_loopback") {
         CHECK(sent.report.rounds.back().raw_pages.value() > 0);
     }
 
+    TEST_CASE("V04 hybrid mode does not go on with a first pass that is in vain") {
+        if (!can_wait_for_pages()) {
+            return;
+        }
+        PostCopy test;
+        test.attempt.source.policy.bandwidth = migrate::BytesPerSecond{std::uint64_t{4} << 20U};
+        const auto machine = running_machine(test.witness, restless(), 3800); // 3 s at this rate
+        test.attempt.run(*machine, test.witness);
+        test.check_switched(*machine);
+        const auto& report = test.attempt.sent->report;
+        CHECK(joined(report.notes).find("dirties too fast for a pass") != std::string::npos);
+        CHECK(report.rounds[0].raw_pages.value() < 3040);
+        CHECK(report.rounds[1].raw_pages.value() == 0);
+    }
+
     TEST_CASE("P01 the first pass is broken off at a person's word, however slow it was to be") {
         if (!can_wait_for_pages()) {
             return;
