@@ -202,6 +202,7 @@ Result<api::Job> Trial::migrate(ApiClient& source, const std::string& to) {
     request.set_tls_directory((scratch_ / "pki").string());
     request.set_downtime_ms(static_cast<double>(options_.downtime.count()));
     request.set_streams(options_.streams);
+    request.set_mode(options_.mode);
     auto job = source.migrate(request);
     if (job) {
         job = source.watch(job->id(), [this](const api::Job& now) {

@@ -24,6 +24,7 @@ struct TrialOptions {
     std::string guest_options; ///< its command line
     std::chrono::milliseconds downtime{100};
     std::uint32_t streams = 0; ///< 0: auto
+    std::string mode;          ///< of the migration; empty: what the instance takes
     /// How long the guest works before it is moved.
     std::chrono::milliseconds settle{1000};
     /// Memory touched and given back just before the move. A host that is a virtual machine itself
