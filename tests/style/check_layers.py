@@ -33,7 +33,7 @@ LONGEST_FILE = 500
 
 
 # Folders inside a folder whose headers others may include.
-PUBLIC_FOLDERS = (["formats", "proto"], ["migrate", "ownership"])
+PUBLIC_FOLDERS = (["formats", "proto"], ["migrate", "image"], ["migrate", "ownership"])
 
 def problems_of(path):
     folder = path.parts[0]

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/image.hpp"
+
+#include "formats/error_message.hpp"
+#include "formats/little_endian.hpp"
+#include "formats/page_digest.hpp"
+#include "formats/page_run.hpp"
+#include "formats/page_set.hpp"
+#include "formats/proto/image.pb.h"
+#include "formats/wire_frame.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace wherry::formats {
+
+namespace {
+
+// Offsets of the fields; see docs/image-format.md.
+namespace header_at {
+constexpr std::size_t magic = 0;
+constexpr std::size_t version = 8;
+constexpr std::size_t length = 12;
+constexpr std::size_t digest = 16;
+constexpr std::size_t message = 24;
+} // namespace header_at
+namespace head_at {
+constexpr std::size_t magic = 0;
+constexpr std::size_t type = 4;
+constexpr std::size_t flags = 6;
+constexpr std::size_t number = 8;
+constexpr std::size_t table_length = 12;
+constexpr std::size_t payload_length = 16;
+constexpr std::size_t id = 24;
+constexpr std::size_t digest = 40;
+constexpr std::size_t checksum = 72;
+} // namespace head_at
+static_assert(head_at::checksum + sizeof(std::uint64_t) == section_head_size);
+namespace entry_at {
+constexpr std::size_t offset = 0;
+constexpr std::size_t type = 8;
+constexpr std::size_t flags = 10;
+constexpr std::size_t table_length = 12;
+constexpr std::size_t payload_length = 16;
+constexpr std::size_t reserved = 24;
+constexpr std::size_t digest = 32;
+} // namespace entry_at
+static_assert(entry_at::digest + sizeof(ImageDigest) == index_entry_size);
+namespace trailer_at {
+constexpr std::size_t magic = 0;
+constexpr std::size_t version = 8;
+constexpr std::size_t reserved = 12;
+constexpr std::size_t id = 16;
+constexpr std::size_t index_offset = 32;
+constexpr std::size_t file_length = 40;
+constexpr std::size_t root = 48;
+constexpr std::size_t checksum = 80;
+constexpr std::size_t end = 88;
+} // namespace trailer_at
+
+constexpr std::string_view header_magic = "WHERRYIM";
+constexpr std::string_view trailer_magic = "WHERRYIE";
+constexpr std::string_view section_magic = "WHSC";
+constexpr std::uint16_t critical_flag = 1;
+/// More than this no file has, so that sums of lengths do not wrap.
+constexpr std::uint64_t longest = std::uint64_t{1} << 56U;
+
+using Span = std::span<const std::byte>;
+
+void put_text(std::span<std::byte> bytes, std::size_t at, std::string_view text) {
+    std::memcpy(bytes.subspan(at, text.size()).data(), text.data(), text.size());
+}
+bool has_text(Span bytes, std::size_t at, std::string_view text) {
+    return std::memcmp(bytes.subspan(at, text.size()).data(), text.data(), text.size()) == 0;
+}
+template <std::size_t size>
+void put_bytes(
+    std::span<std::byte> bytes, std::size_t at, const std::array<std::byte, size>& from) {
+    std::ranges::copy(from, bytes.subspan(at, size).begin());
+}
+template <std::size_t size>
+std::array<std::byte, size> get_bytes(Span bytes, std::size_t at) {
+    std::array<std::byte, size> into{};
+    std::ranges::copy(bytes.subspan(at, size), into.begin());
+    return into;
+}
+bool is_zero(Span bytes) {
+    return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
+}
+std::uint64_t checksum_of(Span bytes) {
+    return static_cast<std::uint64_t>(digest_of(bytes));
+}
+
+std::unexpected<Error> damaged(std::string what) {
+    return fail(ErrorCode::corrupted, std::move(what));
+}
+
+Bytes whole_blocks(Bytes length) {
+    return bytes_of(pages_for(length));
+}
+
+Status check_version(std::uint32_t version) {
+    if (version == image_version) {
+        return {};
+    }
+    return fail(
+        ErrorCode::version_mismatch,
+        fmt::format(
+            "it is of version {} of the image format, and this program reads version {}",
+            version,
+            image_version));
+}
+
+std::string text_of(ImageHeader header) {
+    proto::ImageHeader message;
+    message.set_image_id(reinterpret_cast<const char*>(header.id.data()), header.id.size());
+    for (auto& name : header.critical_features) {
+        message.add_critical_features(std::move(name));
+    }
+    for (auto& name : header.optional_features) {
+        message.add_optional_features(std::move(name));
+    }
+    return message.SerializeAsString();
+}
+
+template <typename Names>
+Result<std::vector<std::string>> features_from(const Names& names) {
+    std::vector<std::string> features;
+    if (static_cast<std::size_t>(names.size()) > image_features_limit) {
+        return damaged(fmt::format("its header names {} features", names.size()));
+    }
+    for (const std::string& name : names) {
+        if (name.empty() || name.size() > image_feature_name_limit) {
+            return damaged("its header names a feature without a name, or with too long a one");
+        }
+        features.push_back(name);
+    }
+    return features;
+}
+
+Status check_lengths(const SectionHead& head) {
+    if (head.payload_length.value() > longest) {
+        return damaged("a section is longer than any file");
+    }
+    if (!is_known(head.type)) {
+        if (!head.is_critical) {
+            return {};
+        }
+        return fail(
+            ErrorCode::unsupported,
+            fmt::format(
+                "it needs sections of type {}, which this version does not know",
+                static_cast<unsigned>(head.type)));
+    }
+    if (head.table_length > section_table_limit(head.type) ||
+        head.payload_length > section_payload_limit(head.type)) {
+        return damaged(fmt::format(
+            "a {} has {} and {} bytes, more than the limit",
+            name_of(head.type),
+            head.table_length,
+            head.payload_length.value()));
+    }
+    return {};
+}
+
+Result<bool> critical_from(std::uint16_t flags) {
+    if ((flags & ~critical_flag) != 0) {
+        return fail(
+            ErrorCode::unsupported,
+            fmt::format("a section has the flags {:#x}, which this version does not know", flags));
+    }
+    return flags != 0;
+}
+
+} // namespace
+
+std::string_view name_of(SectionType type) noexcept {
+    switch (type) {
+    case SectionType::description:
+        return "description";
+    case SectionType::machine_state:
+        return "machine state";
+    case SectionType::pages:
+        return "chunk of pages";
+    case SectionType::absent_pages:
+        return "list of absent pages";
+    case SectionType::index:
+        return "index";
+    }
+    return "section of an unknown type";
+}
+
+bool is_known(SectionType type) noexcept {
+    return type >= SectionType::description && type <= SectionType::index;
+}
+
+Bytes front_length(const SectionHead& head) noexcept {
+    return whole_blocks(Bytes{section_head_size} + Bytes{head.table_length});
+}
+Bytes section_length(const SectionHead& head) noexcept {
+    return front_length(head) + whole_blocks(head.payload_length);
+}
+
+Bytes section_payload_limit(SectionType type) noexcept {
+    switch (type) {
+    case SectionType::description:
+        return 1_MiB;
+    case SectionType::machine_state:
+        return payload_limit(FrameType::machine_state);
+    case SectionType::pages:
+        return bytes_of(raw_pages_per_batch);
+    case SectionType::absent_pages:
+        return page_set_limit;
+    case SectionType::index:
+        return Bytes{index_entry_size} * image_sections_limit;
+    }
+    return Bytes{0};
+}
+
+std::uint32_t section_table_limit(SectionType type) noexcept {
+    constexpr std::size_t batch_head = batch_header_size + run_entry_size * runs_per_batch;
+    return type == SectionType::pages ? std::uint32_t{batch_head} : 0;
+}
+
+ImageBlock encode_image_header(const ImageHeader& header) {
+    const std::string message = text_of(header);
+    ImageBlock block{};
+    invariant(message.size() <= image_block - header_at::message, "an image's header is a block");
+    const std::span<std::byte> bytes{block};
+    put_text(bytes, header_at::magic, header_magic);
+    store_little(bytes, header_at::version, image_version);
+    store_little(bytes, header_at::length, static_cast<std::uint32_t>(message.size()));
+    put_text(bytes, header_at::message, message);
+    store_little(
+        bytes, header_at::digest, checksum_of(bytes.subspan(header_at::message, message.size())));
+    return block;
+}
+
+Result<ImageHeader> decode_image_header(std::span<const std::byte, image_block> block) {
+    if (!has_text(block, header_at::magic, header_magic)) {
+        return fail(ErrorCode::invalid_argument, "it is not an image of a VM");
+    }
+    if (auto known = check_version(load_little<std::uint32_t>(block, header_at::version)); !known) {
+        return fail(std::move(known).error());
+    }
+    const std::size_t length = load_little<std::uint32_t>(block, header_at::length);
+    if (length > image_block - header_at::message) {
+        return damaged("its header is longer than a block");
+    }
+    const auto bytes = Span{block}.subspan(header_at::message, length);
+    proto::ImageHeader message;
+    if (load_little<std::uint64_t>(block, header_at::digest) != checksum_of(bytes) ||
+        !is_zero(Span{block}.subspan(header_at::message + length)) ||
+        !message.ParseFromArray(bytes.data(), static_cast<int>(length)) ||
+        message.image_id().size() != sizeof(ImageId)) {
+        return damaged("its header is damaged");
+    }
+    auto critical = features_from(message.critical_features());
+    auto optional = features_from(message.optional_features());
+    if (!critical || !optional) {
+        return fail(std::move(critical ? optional : critical).error());
+    }
+    if (!critical->empty()) {
+        std::vector<std::string> shown;
+        for (const auto& name : *critical) {
+            shown.push_back(sanitised(name, image_feature_name_limit));
+        }
+        return fail(
+            ErrorCode::unsupported,
+            fmt::format("it needs what this version does not know: {}", fmt::join(shown, ", ")));
+    }
+    ImageHeader header;
+    std::memcpy(header.id.data(), message.image_id().data(), header.id.size());
+    header.optional_features = *std::move(optional);
+    return header;
+}
+
+SectionHeadBytes
+encode_section_head(const SectionHead& head, std::uint32_t number, const ImageId& id) {
+    SectionHeadBytes into{};
+    const std::span<std::byte> bytes{into};
+    put_text(bytes, head_at::magic, section_magic);
+    store_little(bytes, head_at::type, static_cast<std::uint16_t>(head.type));
+    store_little(bytes, head_at::flags, head.is_critical ? critical_flag : std::uint16_t{0});
+    store_little(bytes, head_at::number, number);
+    store_little(bytes, head_at::table_length, head.table_length);
+    store_little(bytes, head_at::payload_length, head.payload_length.value());
+    put_bytes(bytes, head_at::id, id);
+    put_bytes(bytes, head_at::digest, head.digest);
+    store_little(bytes, head_at::checksum, checksum_of(bytes.first(head_at::checksum)));
+    return into;
+}
+
+Result<FoundSection> decode_section_head(std::span<const std::byte, section_head_size> bytes) {
+    if (!has_text(bytes, head_at::magic, section_magic) ||
+        load_little<std::uint64_t>(bytes, head_at::checksum) !=
+            checksum_of(Span{bytes}.first(head_at::checksum))) {
+        return damaged("no section begins here");
+    }
+    const auto critical = critical_from(load_little<std::uint16_t>(bytes, head_at::flags));
+    if (!critical) {
+        return fail(critical.error());
+    }
+    FoundSection found;
+    found.head.type = SectionType{load_little<std::uint16_t>(bytes, head_at::type)};
+    found.head.is_critical = *critical;
+    found.head.table_length = load_little<std::uint32_t>(bytes, head_at::table_length);
+    found.head.payload_length = Bytes{load_little<std::uint64_t>(bytes, head_at::payload_length)};
+    found.head.digest = get_bytes<sizeof(ImageDigest)>(bytes, head_at::digest);
+    found.number = load_little<std::uint32_t>(bytes, head_at::number);
+    found.id = get_bytes<sizeof(ImageId)>(bytes, head_at::id);
+    if (auto good = check_lengths(found.head); !good) {
+        return fail(std::move(good).error());
+    }
+    return found;
+}
+
+std::vector<std::byte> encode_image_index(std::span<const IndexEntry> entries) {
+    std::vector<std::byte> payload(entries.size() * index_entry_size);
+    std::span<std::byte> rest{payload};
+    for (const IndexEntry& entry : entries) {
+        store_little(rest, entry_at::offset, entry.offset.value());
+        store_little(rest, entry_at::type, static_cast<std::uint16_t>(entry.head.type));
+        store_little(
+            rest, entry_at::flags, entry.head.is_critical ? critical_flag : std::uint16_t{0});
+        store_little(rest, entry_at::table_length, entry.head.table_length);
+        store_little(rest, entry_at::payload_length, entry.head.payload_length.value());
+        put_bytes(rest, entry_at::digest, entry.head.digest);
+        rest = rest.subspan(index_entry_size);
+    }
+    return payload;
+}
+
+Result<std::vector<IndexEntry>> decode_image_index(Span payload, Bytes index_offset) {
+    const std::size_t count = payload.size() / index_entry_size;
+    if (payload.size() % index_entry_size != 0 || count > image_sections_limit) {
+        return damaged(fmt::format("its index has {} bytes", payload.size()));
+    }
+    std::vector<IndexEntry> entries;
+    entries.reserve(count);
+    Bytes next{image_block};
+    for (std::size_t number = 0; number < count; ++number) {
+        const auto bytes = payload.subspan(number * index_entry_size, index_entry_size);
+        IndexEntry entry;
+        entry.offset = Bytes{load_little<std::uint64_t>(bytes, entry_at::offset)};
+        entry.head.type = SectionType{load_little<std::uint16_t>(bytes, entry_at::type)};
+        entry.head.table_length = load_little<std::uint32_t>(bytes, entry_at::table_length);
+        entry.head.payload_length =
+            Bytes{load_little<std::uint64_t>(bytes, entry_at::payload_length)};
+        entry.head.digest = get_bytes<sizeof(ImageDigest)>(bytes, entry_at::digest);
+        const auto critical = critical_from(load_little<std::uint16_t>(bytes, entry_at::flags));
+        if (!critical) {
+            return fail(critical.error());
+        }
+        entry.head.is_critical = *critical;
+        if (auto good = check_lengths(entry.head); !good) {
+            return fail(std::move(good).error().during(fmt::format("section {}", number)));
+        }
+        if (entry.offset != next || load_little<std::uint64_t>(bytes, entry_at::reserved) != 0 ||
+            entry.head.type == SectionType::index) {
+            return damaged(fmt::format("entry {} of its index is not possible", number));
+        }
+        next += section_length(entry.head);
+        if (next > index_offset) {
+            return damaged(fmt::format("section {} reaches beyond its index", number));
+        }
+        entries.push_back(entry);
+    }
+    if (next != index_offset) {
+        return damaged("its index does not name all that is in front of it");
+    }
+    return entries;
+}
+
+ImageBlock encode_image_trailer(const ImageTrailer& trailer) {
+    ImageBlock block{};
+    const std::span<std::byte> bytes{block};
+    put_text(bytes, trailer_at::magic, trailer_magic);
+    store_little(bytes, trailer_at::version, image_version);
+    put_bytes(bytes, trailer_at::id, trailer.id);
+    store_little(bytes, trailer_at::index_offset, trailer.index_offset.value());
+    store_little(bytes, trailer_at::file_length, trailer.file_length.value());
+    put_bytes(bytes, trailer_at::root, trailer.root);
+    store_little(bytes, trailer_at::checksum, checksum_of(bytes.first(trailer_at::checksum)));
+    return block;
+}
+
+Result<ImageTrailer> decode_image_trailer(std::span<const std::byte, image_block> block) {
+    if (!has_text(block, trailer_at::magic, trailer_magic)) {
+        return damaged("it has no trailer at its end");
+    }
+    if (load_little<std::uint64_t>(block, trailer_at::checksum) !=
+            checksum_of(Span{block}.first(trailer_at::checksum)) ||
+        load_little<std::uint32_t>(block, trailer_at::reserved) != 0 ||
+        !is_zero(Span{block}.subspan(trailer_at::end))) {
+        return damaged("its trailer is damaged");
+    }
+    if (auto known = check_version(load_little<std::uint32_t>(block, trailer_at::version));
+        !known) {
+        return fail(std::move(known).error());
+    }
+    return ImageTrailer{
+        .id = get_bytes<sizeof(ImageId)>(block, trailer_at::id),
+        .index_offset = Bytes{load_little<std::uint64_t>(block, trailer_at::index_offset)},
+        .file_length = Bytes{load_little<std::uint64_t>(block, trailer_at::file_length)},
+        .root = get_bytes<sizeof(ImageDigest)>(block, trailer_at::root)};
+}
+
+} // namespace wherry::formats

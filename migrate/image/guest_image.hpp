@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "migrate/image/image_reader.hpp"
+#include "migrate/image/image_writer.hpp"
+#include "migrate/plan.hpp"
+#include "vmm/machine.hpp"
+
+#include <filesystem>
+
+namespace wherry::migrate {
+
+/// Writes the guest of a paused machine to a new file, as the description says; what `absent` names
+/// is left out. The description's plan and number of absent pages are filled in here, but for
+/// names. Blocks for as long as the disk takes.
+formats::Status write_guest(
+    vmm::Machine& machine,
+    ImageDescription description,
+    const dirtylog::DirtySet& absent,
+    const std::filesystem::path& path);
+
+/// Refuses, naming everything, what cannot live on `host`.
+formats::Status accept_image(const ImageReader& image, const HostOffer& host);
+/// Memory and state of the guest, into a fresh, paused machine that was made by the image's
+/// config. Whether the image may be restored is for the caller to know.
+formats::Status restore_guest(ImageReader& image, vmm::Machine& machine);
+
+/// Both halves of one migration make the guest as it is: the destination's state and pages, and of
+/// the source's pages those that never came. `invalid_argument`, saying why, for any other pair.
+formats::Status
+join_halves(ImageReader& source, ImageReader& destination, const std::filesystem::path& path);
+
+} // namespace wherry::migrate
