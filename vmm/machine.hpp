@@ -8,6 +8,7 @@
 #include "vmm/partition.hpp"
 #include "vmm/vcpu_state.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -84,6 +85,9 @@ public:
     virtual formats::Status resume() = 0;
     /// On return no vCPU is in the guest and devices are quiet. Idempotent.
     virtual formats::Status pause() = 0;
+    /// As pause, but `timed_out`, and the guest goes on, where a vCPU does not leave it by then:
+    /// one that waits for a missing page may not (vmm/README.md).
+    virtual formats::Status pause_within(std::chrono::milliseconds limit) = 0;
 
     /// Keeps every vCPU out of the guest for this share of its time, in percent, in slices of some
     /// milliseconds: 0 (none, as at first) to 99. At once, from any thread; stays until changed.

@@ -217,6 +217,31 @@ Status PcMachine::pause() {
     return {};
 }
 
+Status PcMachine::pause_within(std::chrono::milliseconds limit) {
+    {
+        const std::scoped_lock held{control_};
+        if (running_state() == RunningState::running && !stop_vcpus_until(limit)) {
+            for (const auto& vcpu : vcpus_) {
+                vcpu->start();
+            }
+            return fail(
+                ErrorCode::timed_out,
+                fmt::format("a vCPU has not left the guest for {} ms", limit.count()));
+        }
+    }
+    return pause();
+}
+
+/// Whether all have left the guest by then.
+bool PcMachine::stop_vcpus_until(std::chrono::milliseconds limit) {
+    const auto end = VcpuThread::Clock::now() + limit;
+    for (const auto& vcpu : vcpus_) {
+        vcpu->request_stop();
+    }
+    return std::ranges::all_of(
+        vcpus_, [end](const auto& vcpu) { return vcpu->await_stopped_until(end); });
+}
+
 void PcMachine::request_end(const MachineEnd& end) {
     {
         const std::scoped_lock facts{facts_};

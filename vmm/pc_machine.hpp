@@ -43,6 +43,7 @@ public:
     formats::Status boot(const BootSource& source) override;
     formats::Status resume() override;
     formats::Status pause() override;
+    formats::Status pause_within(std::chrono::milliseconds limit) override;
     void throttle(unsigned percent) override { throttle_.set(percent); }
     formats::Result<MachineState> save() override;
     formats::Status restore(const MachineState& state) override;
@@ -59,6 +60,7 @@ private:
     void request_end(const MachineEnd& end);
     void vcpu_left(std::uint32_t index, const formats::Result<ExitReason>& reason);
     void stop_vcpus();
+    bool stop_vcpus_until(std::chrono::milliseconds limit);
     formats::Status quiesce_devices();
     /// `control_` held: where an end was requested, makes it so.
     void settle_end();

@@ -95,6 +95,17 @@ void VcpuThread::await_stopped() {
     }
 }
 
+bool VcpuThread::await_stopped_until(Clock::time_point end) {
+    std::unique_lock held{mutex_};
+    while (!changed_.wait_for(held, kick_again_after, [this] { return !is_in_guest_; })) {
+        if (Clock::now() >= end) {
+            return false;
+        }
+        vcpu_->kick();
+    }
+    return true;
+}
+
 bool VcpuThread::await_work(std::unique_lock<std::mutex>& held) {
     while (true) {
         changed_.wait(held, [this] { return wants_run_ || ends_; });

@@ -42,6 +42,8 @@ public:
     /// Waits until it has, asking again and again: a single kick can be lost. On the thread
     /// itself, where the vCPU has left already, it returns at once.
     void await_stopped();
+    /// The same until then at most: whether it has.
+    [[nodiscard]] bool await_stopped_until(Clock::time_point end);
     /// Stops for good and waits for the thread to be gone. Not on the thread itself.
     void end();
 

@@ -135,6 +135,7 @@ public:
     formats::Status boot(const vmm::BootSource& source) override;
     formats::Status resume() override;
     formats::Status pause() override;
+    formats::Status pause_within(std::chrono::milliseconds /*limit*/) override { return pause(); }
     void throttle(unsigned percent) override;
     formats::Result<vmm::MachineState> save() override;
     formats::Status restore(const vmm::MachineState& state) override;

@@ -42,6 +42,7 @@ public:
     Status resume() override { return still(); }
     void throttle(unsigned) override {}
     Status pause() override { return {}; }
+    Status pause_within(std::chrono::milliseconds /*limit*/) override { return {}; }
     Result<vmm::MachineState> save() override { return std::unexpected{still().error()}; }
     Status restore(const vmm::MachineState&) override { return still(); }
 

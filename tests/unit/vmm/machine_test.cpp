@@ -4,6 +4,7 @@
 #include "tests/unit/vmm/tiny_guest.hpp"
 #include "vmm/devices/exit_port.hpp"
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -109,6 +110,52 @@ void pauses_and_resumes(HypervisorChoice choice) {
         CHECK(counter(*machine) == stopped);
     }
     CHECK(counter(*machine) > 0);
+}
+
+/// Hears of the one page that a vCPU waits for.
+class OneFault final : public vmm::FaultListener {
+public:
+    void wanted(formats::PageRange /*pages*/) noexcept override { told_ = true; }
+    void await() const {
+        while (!told_) {
+            std::this_thread::yield();
+        }
+    }
+
+private:
+    std::atomic<bool> told_ = false;
+};
+
+/// Whether a vCPU leaves that waits for a page is the backend's matter; that the guest then either
+/// stands still or goes on is not.
+void a_pause_may_have_a_limit(HypervisorChoice choice) {
+    const auto obstacle = must(vmm::probe(choice)).postcopy_obstacle;
+    if (!obstacle.empty()) {
+        fmt::print("SKIPPED: machine.pause_within on {}: {}\n", vmm::name_of(choice), obstacle);
+        return;
+    }
+    auto machine = make_with(choice, tests::count_in_memory);
+    const std::array pages{must(
+        formats::PageRange::make(formats::gfn_of(tests::memory_counter), formats::PageCount{1}))};
+    OneFault fault;
+    const auto source = must(machine->partition().make_fault_source(machine->memory()));
+    must(source->arm(pages, fault));
+    must(machine->resume());
+    fault.await();
+    const auto paused = machine->pause_within(std::chrono::milliseconds{200});
+    if (paused) {
+        CHECK(machine->running_state() == RunningState::paused);
+        must(machine->resume());
+    } else {
+        CHECK(paused.error().code() == ErrorCode::timed_out);
+        CHECK(machine->running_state() == RunningState::running);
+    }
+    const std::array<std::byte, formats::page_size> zeros{};
+    CHECK(must(source->place(pages.front(), zeros)) == formats::PageCount{1});
+    wait_for_progress(*machine);
+    must(machine->pause_within(std::chrono::minutes{1}));
+    CHECK(machine->running_state() == RunningState::paused);
+    must(source->disarm());
 }
 
 void goes_on_in_another_machine(HypervisorChoice choice) {
@@ -242,6 +289,9 @@ void run_all(std::string_view name) {
     }
     SUBCASE("it pauses and resumes any number of times") {
         pauses_and_resumes(choice);
+    }
+    SUBCASE("a pause may have a limit, after which it goes on") {
+        a_pause_may_have_a_limit(choice);
     }
     SUBCASE("throttled it goes on, pauses, resumes and ends") {
         is_throttled(choice);
