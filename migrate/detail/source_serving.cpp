@@ -55,9 +55,8 @@ void SourceSession::lose_pages(const formats::Error& error) {
         recovery_->cancel();
     }
     if (leaves_pages_ && link_.is_up() && owner_->state() == SourceOwnerState::serving) {
-        loss_ = error;
         link_.drop();
-        runner_.tell(event::Disconnected{error.text()});
+        on_link_lost(error);
     }
 }
 
