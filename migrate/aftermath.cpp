@@ -116,6 +116,17 @@ Task<void> Aftermath::drop_memory() {
     co_return Status{};
 }
 
+/// Nothing is here that could be written.
+Task<void> Aftermath::try_stop_guest() {
+    co_return formats::fail(
+        ErrorCode::wrong_state,
+        "this process has started again: no half of the VM's memory is here");
+}
+
+Task<void> Aftermath::let_guest_go_on() {
+    co_return Status{};
+}
+
 void Aftermath::reconnect() {
     if (!options_.call_peer) {
         return; // it is the source that connects

@@ -60,6 +60,8 @@ private:
     transport::Task<void> start_guest(bool from_memory) override;
     transport::Task<void> stop_guest() override;
     transport::Task<void> drop_memory() override;
+    transport::Task<void> try_stop_guest() override;
+    transport::Task<void> let_guest_go_on() override;
     void reconnect() override;
     void owner_moved() override;
 

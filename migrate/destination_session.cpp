@@ -126,6 +126,9 @@ Task<DestinationOutcome> DestinationSession::conclude(Status ended) {
         if (start_failure_ && why) {
             why = *start_failure_;
         }
+        if (state_.state() == DestinationState::salvaged) {
+            why = std::move(*why).during("the VM was salvaged");
+        }
         outcome.error = std::move(*why).at(phase_of(failed_in), formats::Side::destination);
     }
     if (options_.desk != nullptr) {
@@ -161,6 +164,9 @@ Task<DestinationOutcome> DestinationSession::conclude(Status ended) {
     if (state_.state() == DestinationState::in_doubt) {
         outcome.error = formats::Error{ErrorCode::in_doubt, owner_->status().sentence}.at(
             formats::Phase::handover, formats::Side::destination);
+    }
+    if (state_.state() == DestinationState::salvaged && memory_) {
+        outcome.missing = memory_->missing();
     }
     outcome.machine = std::move(machine_);
     outcome.epoch = owner_->epoch();

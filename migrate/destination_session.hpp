@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "dirtylog/dirty_set.hpp"
 #include "migrate/cancel_gate.hpp"
 #include "migrate/channel_place.hpp"
 #include "migrate/operator_desk.hpp"
@@ -53,10 +54,12 @@ struct DestinationOutcome {
     /// done, abandoned, salvaged; lost: here, and it does not start; in_doubt.
     DestinationState state = DestinationState::abandoned;
     Custody custody = Custody::source;
-    /// done: running, or paused if it was so at the source. in_doubt, lost: paused. abandoned:
-    /// none.
+    /// done: running, or paused if it was so at the source. in_doubt, lost, salvaged: paused.
+    /// abandoned: none.
     std::unique_ptr<vmm::Machine> machine;
     std::optional<formats::Error> error;
+    /// salvaged: what the machine's memory does not have.
+    std::optional<dirtylog::DirtySet> missing;
     /// While in_doubt; refers to `machine`.
     std::unique_ptr<InDoubtGuest> doubt;
     /// But for the id empty when the source ended before it had said which VM it brings.

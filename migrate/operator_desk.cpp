@@ -24,19 +24,18 @@ void OperatorDesk::detach() {
     shared_->switch_to_postcopy = {};
 }
 
-Task<void> OperatorDesk::deliver(
-    std::shared_ptr<Shared> shared, std::function<formats::Result<OwnershipActions>(Owner&)> word) {
+Task<void> OperatorDesk::deliver(std::shared_ptr<Shared> shared, Delivery delivery) {
     if (shared->runner == nullptr) {
         co_return formats::fail(
             formats::ErrorCode::wrong_state, "no hand-over of this VM is under way");
     }
-    co_return co_await shared->runner->at_a_persons_word(std::move(word));
+    co_return co_await delivery(*shared->runner);
 }
 
-Task<void> OperatorDesk::say(std::function<formats::Result<OwnershipActions>(Owner&)> word) {
+Task<void> OperatorDesk::hand_in(Delivery delivery) {
     auto here = co_await boost::asio::this_coro::executor;
     transport::TaskGroup asking{here};
-    asking.start_on(session_, deliver(shared_, std::move(word)));
+    asking.start_on(session_, deliver(shared_, std::move(delivery)));
     co_return co_await asking.join();
 }
 
@@ -55,6 +54,16 @@ Task<void> OperatorDesk::switch_to_postcopy() {
     transport::TaskGroup asking{here};
     asking.start_on(session_, deliver_switch(shared_));
     co_return co_await asking.join();
+}
+
+Task<void> OperatorDesk::say(std::function<formats::Result<OwnershipActions>(Owner&)> word) {
+    co_return co_await hand_in([word = std::move(word)](OwnershipRunner& runner) {
+        return runner.at_a_persons_word(word);
+    });
+}
+
+Task<void> OperatorDesk::salvage() {
+    co_return co_await hand_in([](OwnershipRunner& runner) { return runner.salvage(); });
 }
 
 } // namespace wherry::migrate

@@ -23,6 +23,8 @@ public:
     transport::Task<void> say(std::function<formats::Result<OwnershipActions>(Owner&)> word);
     /// The same; its answer is the source's, and wrong_state where no source is at work.
     transport::Task<void> switch_to_postcopy();
+    /// The same for Owner::salvage(), with the guest stopped before.
+    transport::Task<void> salvage();
 
     // The session's, on its thread. A destination has no switch.
     void attach(OwnershipRunner& runner, std::function<formats::Status()> switch_to_postcopy = {});
@@ -34,10 +36,10 @@ private:
         OwnershipRunner* runner = nullptr;
         std::function<formats::Status()> switch_to_postcopy;
     };
-    static transport::Task<void> deliver(
-        std::shared_ptr<Shared> shared,
-        std::function<formats::Result<OwnershipActions>(Owner&)> word);
     static transport::Task<void> deliver_switch(std::shared_ptr<Shared> shared);
+    using Delivery = std::function<transport::Task<void>(OwnershipRunner&)>;
+    static transport::Task<void> deliver(std::shared_ptr<Shared> shared, Delivery delivery);
+    transport::Task<void> hand_in(Delivery delivery);
 
     transport::Executor session_;
     std::shared_ptr<Shared> shared_;

@@ -225,6 +225,9 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
             progress_.note(why->text());
             why = *start_failure_;
         }
+        if (state_.state() == SourceState::salvaged) {
+            why = std::move(*why).during("the VM was salvaged");
+        }
         outcome.error = std::move(*why).at(phase_of(failed_in), formats::Side::source);
     }
     auto stopped = co_await stop_tracking();

@@ -79,6 +79,8 @@ private:
     Task<void> start_guest(bool from_memory) override;
     Task<void> stop_guest() override;
     Task<void> drop_memory() override;
+    Task<void> try_stop_guest() override;
+    Task<void> let_guest_go_on() override;
     void reconnect() override;
     void owner_moved() override;
 

@@ -11,6 +11,13 @@ namespace wherry::migrate::detail {
 using formats::ErrorCode;
 using formats::Status;
 
+namespace {
+
+/// For a guest that is to be salvaged: kicks are repeated every few milliseconds.
+constexpr std::chrono::seconds stop_limit{3};
+
+} // namespace
+
 void DestinationSession::on_link_lost(const formats::Error& error) {
     loss_ = error;
     if (!is_offered_) {
@@ -117,6 +124,36 @@ Task<void> DestinationSession::stop_guest() {
         return machine_->pause();
     };
     co_return co_await on_worker(pause);
+}
+
+Task<void> DestinationSession::try_stop_guest() {
+    if (owner_->state() != DestinationOwnerState::faulting) {
+        co_return Status{};
+    }
+    auto pause = [this] {
+        return machine_->pause_within(stop_limit);
+    };
+    auto paused = co_await on_worker(pause);
+    if (!paused && paused.error().code() == ErrorCode::timed_out) {
+        co_return formats::fail(
+            ErrorCode::unsupported,
+            fmt::format(
+                "this half cannot be written: a vCPU waits for a page that is missing, and {} does "
+                "not let go of it here. Bring the connection back; or end this VM, and the "
+                "source's half alone is the guest as it was at the switch",
+                machine_->backend().name));
+    }
+    co_return paused;
+}
+
+Task<void> DestinationSession::let_guest_go_on() {
+    if (!machine_ || owner_->status().custody != Custody::destination) {
+        co_return Status{};
+    }
+    auto resume = [this] {
+        return plan_.stays_paused ? Status{} : machine_->resume();
+    };
+    co_return co_await on_worker(resume);
 }
 
 Task<void> DestinationSession::drop_memory() {

@@ -249,6 +249,15 @@ Task<void> SourceSession::stop_guest() {
 }
 
 /// Its owner drops the machine, as soon as this session has ended.
+/// It has stood still since it was offered.
+Task<void> SourceSession::try_stop_guest() {
+    co_return Status{};
+}
+
+Task<void> SourceSession::let_guest_go_on() {
+    co_return Status{};
+}
+
 Task<void> SourceSession::drop_memory() {
     co_return Status{};
 }

@@ -59,6 +59,14 @@ private:
     std::string name_;
 };
 
+std::filesystem::path parent_of(const std::filesystem::path& path) {
+    return path.has_parent_path() ? path.parent_path() : std::filesystem::path{"."};
+}
+
+Status refuse_existing(const std::string& path) {
+    return fail(ErrorCode::already_exists, path + " is there already; name another file");
+}
+
 std::string in_mib(Bytes bytes) {
     return fmt::format("{:.1f} MiB", static_cast<double>(bytes.value()) / (1024.0 * 1024.0));
 }
@@ -78,15 +86,22 @@ Result<std::unique_ptr<ImageSource>> open_image(const std::filesystem::path& pat
     return std::make_unique<FileSource>(std::move(file), size, path.string());
 }
 
-Result<NewImageFile> NewImageFile::create(const std::filesystem::path& path) {
-    const auto parent = path.has_parent_path() ? path.parent_path() : std::filesystem::path{"."};
+Status NewImageFile::check(const std::filesystem::path& path) {
+    const auto parent = parent_of(path);
     std::error_code problem;
     if (path.filename().empty() || !std::filesystem::is_directory(parent, problem)) {
         return fail(
             ErrorCode::not_found,
             fmt::format("{}: there is no directory {}", path.string(), parent.string()));
     }
-    auto directory = open_directory(parent, DirectoryUse::own);
+    return std::filesystem::exists(path, problem) ? refuse_existing(path.string()) : Status{};
+}
+
+Result<NewImageFile> NewImageFile::create(const std::filesystem::path& path) {
+    if (auto possible = check(path); !possible) {
+        return fail(std::move(possible).error());
+    }
+    auto directory = open_directory(parent_of(path), DirectoryUse::own);
     if (!directory) {
         return fail(std::move(directory).error());
     }
@@ -95,9 +110,7 @@ Result<NewImageFile> NewImageFile::create(const std::filesystem::path& path) {
 
 Result<NewImageFile> NewImageFile::create(std::shared_ptr<Directory> directory, std::string name) {
     if (const auto there = directory->open(name); there) {
-        return fail(
-            ErrorCode::already_exists,
-            directory->path_of(name) + " is there already; name another");
+        return fail(refuse_existing(directory->path_of(name)).error());
     } else if (there.error().code() != ErrorCode::not_found) {
         return fail(there.error());
     }

@@ -36,6 +36,8 @@ public:
     /// As above, in a directory that is open.
     static formats::Result<NewImageFile>
     create(std::shared_ptr<Directory> directory, std::string name);
+    /// As create() would answer, without making anything.
+    static formats::Status check(const std::filesystem::path& path);
     NewImageFile(NewImageFile&& other) noexcept = default;
     NewImageFile& operator=(NewImageFile&&) = delete;
     NewImageFile(const NewImageFile&) = delete;

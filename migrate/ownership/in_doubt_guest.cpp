@@ -28,6 +28,14 @@ Result<Custody> InDoubtGuest::resolve(Keep keep, Fencing fencing) {
     return owner_->status().custody;
 }
 
+Status InDoubtGuest::salvage() {
+    auto decided = owner_->salvage();
+    if (!decided) {
+        return formats::fail(std::move(decided).error());
+    }
+    return carry_out(*std::move(decided));
+}
+
 /// Nobody is there to be told, and nothing is tried again: the person does that.
 Status InDoubtGuest::carry_out(OwnershipActions actions) {
     std::deque<OwnershipAction> left{actions.begin(), actions.end()};

@@ -28,6 +28,8 @@ public:
     /// to make sure that the other side hears the same. After an Error the guest is in doubt still.
     /// Blocks for as long as disk and arbiter take.
     formats::Result<Custody> resolve(Keep keep, Fencing fencing = Fencing::none);
+    /// The guest never runs again from here, and its half may be written. Blocks as resolve() does.
+    formats::Status salvage();
 
 private:
     formats::Status carry_out(OwnershipActions actions);

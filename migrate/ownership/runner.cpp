@@ -68,13 +68,7 @@ Task<void> OwnershipRunner::grant_wishes() {
     while (!wishes_.empty() && !owner_.is_busy()) {
         Wish wish = std::move(wishes_.front());
         wishes_.pop_front();
-        auto actions = wish.person(owner_);
-        if (!actions) {
-            wish.answer->emplace(formats::fail(std::move(actions).error()));
-            continue;
-        }
-        wish.answer->emplace();
-        auto done = co_await carry_out(*std::move(actions));
+        auto done = co_await grant(wish);
         if (!done) {
             co_return done;
         }
@@ -82,10 +76,48 @@ Task<void> OwnershipRunner::grant_wishes() {
     co_return Status{};
 }
 
+/// The guest is stopped before the Owner is told, for what it writes down then is final.
+Task<void> OwnershipRunner::grant(const Wish& wish) {
+    const bool stops_first = wish.guest == GuestIs::stopped_before;
+    if (stops_first) {
+        auto stopped = co_await hands_.try_stop_guest();
+        if (!stopped) {
+            wish.answer->emplace(std::move(stopped));
+            co_return Status{};
+        }
+    }
+    auto actions = wish.person(owner_);
+    if (actions) {
+        wish.answer->emplace();
+        co_return co_await carry_out(*std::move(actions));
+    }
+    wish.answer->emplace(formats::fail(std::move(actions).error()));
+    if (stops_first) {
+        co_return co_await hands_.let_guest_go_on();
+    }
+    co_return Status{};
+}
+
 Task<void> OwnershipRunner::at_a_persons_word(
     std::function<formats::Result<OwnershipActions>(Owner&)> person) {
-    const auto answer = std::make_shared<std::optional<Status>>();
-    wishes_.push_back(Wish{std::move(person), answer});
+    Wish wish{
+        .person = std::move(person),
+        .guest = GuestIs::as_it_is,
+        .answer = std::make_shared<std::optional<Status>>()};
+    co_return co_await make_wish(std::move(wish));
+}
+
+Task<void> OwnershipRunner::salvage() {
+    Wish wish{
+        .person = [](Owner& owner) { return owner.salvage(); },
+        .guest = GuestIs::stopped_before,
+        .answer = std::make_shared<std::optional<Status>>()};
+    co_return co_await make_wish(std::move(wish));
+}
+
+Task<void> OwnershipRunner::make_wish(Wish wish) {
+    const auto answer = wish.answer;
+    wishes_.push_back(std::move(wish));
     news_.notify_all();
     while (!*answer && !is_stopped_) {
         auto waited = co_await moved_.wait();

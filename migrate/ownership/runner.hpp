@@ -35,6 +35,11 @@ public:
     virtual transport::Task<void> start_guest(bool from_memory) = 0;
     virtual transport::Task<void> stop_guest() = 0;
     virtual transport::Task<void> drop_memory() = 0;
+    /// Before a person gives the VM up for good: stops its guest, where one runs here, or fails in
+    /// a moment and lets it go on.
+    virtual transport::Task<void> try_stop_guest() = 0;
+    /// It goes on after try_stop_guest(): the Owner refused.
+    virtual transport::Task<void> let_guest_go_on() = 0;
     /// Begins to; the session tells Connected or Disconnected later.
     virtual void reconnect() = 0;
     /// The Owner has taken something in: its state may be another.
@@ -63,14 +68,20 @@ public:
     transport::Task<void>
     at_a_persons_word(std::function<formats::Result<OwnershipActions>(Owner&)> person);
 
+    /// As a person's word: what is left of the VM here may be written. Refused where its guest
+    /// cannot be stopped.
+    transport::Task<void> salvage();
+
     /// Waits until `holds`, which is looked at whenever the Owner has taken something in, and after
     /// look_again().
     transport::Task<void> wait_until(std::function<bool()> holds);
     void look_again() { moved_.notify_all(); }
 
 private:
+    enum class GuestIs : std::uint8_t { as_it_is, stopped_before };
     struct Wish {
         std::function<formats::Result<OwnershipActions>(Owner&)> person;
+        GuestIs guest = GuestIs::as_it_is;
         /// Shared with who waits for it, who may be cancelled before.
         std::shared_ptr<std::optional<formats::Status>> answer;
     };
@@ -81,6 +92,8 @@ private:
     transport::Task<void> start(bool from_memory);
     transport::Task<void> ask(action::AskArbiter question);
     transport::Task<void> grant_wishes();
+    transport::Task<void> grant(const Wish& wish);
+    transport::Task<void> make_wish(Wish wish);
     void arm(const action::Arm& alarm);
     transport::Alarm& alarm_of(action::Timer timer);
 
