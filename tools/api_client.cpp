@@ -42,10 +42,10 @@ std::unexpected<formats::Error> lost(const boost::system::error_code& problem) {
         fmt::format("the VM's process does not answer any more: {}", problem.message()));
 }
 
-/// Every answer is a matter of milliseconds; a process that is stopped gives none.
-constexpr std::chrono::seconds patience{5};
+/// For an image to be written.
+constexpr std::chrono::seconds long_patience = std::chrono::hours{1};
 
-bool answers_in_time(int socket) {
+bool answers_in_time(int socket, std::chrono::seconds patience) {
     pollfd waiting{.fd = socket, .events = POLLIN, .revents = 0};
     const auto limit = std::chrono::milliseconds{patience}.count();
     int ready = 0;
@@ -79,8 +79,11 @@ Result<ApiClient> ApiClient::connect_to(std::string_view name) {
     return then(find_instance(name), connect);
 }
 
-Result<std::string>
-ApiClient::request(std::string_view method, std::string_view target, std::string body) {
+Result<std::string> ApiClient::request(
+    std::string_view method,
+    std::string_view target,
+    std::string body,
+    std::chrono::seconds patience) {
     http::request<http::string_body> message{
         http::string_to_verb(method), {target.data(), target.size()}, 11};
     message.set(http::field::host, "wherry");
@@ -92,7 +95,7 @@ ApiClient::request(std::string_view method, std::string_view target, std::string
     if (problem) {
         return lost(problem);
     }
-    if (!answers_in_time(connection_->socket.native_handle())) {
+    if (!answers_in_time(connection_->socket.native_handle(), patience)) {
         return fail(
             ErrorCode::timed_out,
             fmt::format(
@@ -129,6 +132,12 @@ Result<api::Vm> ApiClient::kill() {
 Result<api::Vm> ApiClient::resolve(const api::ResolveRequest& what) {
     return then(
         request("POST", "/v1/vm/resolve", to_json(what, JsonLayout::one_line)),
+        message_from_json<api::Vm>);
+}
+
+Result<api::Vm> ApiClient::salvage(const api::SalvageRequest& what) {
+    return then(
+        request("POST", "/v1/vm/salvage", to_json(what, JsonLayout::one_line), long_patience),
         message_from_json<api::Vm>);
 }
 

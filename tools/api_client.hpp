@@ -4,6 +4,7 @@
 #include "formats/proto/api.pb.h"
 #include "formats/result.hpp"
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -28,6 +29,8 @@ public:
     formats::Result<api::Vm> resume();
     formats::Result<api::Vm> kill();
     formats::Result<api::Vm> resolve(const api::ResolveRequest& request);
+    /// Comes back when the half is written, which may take minutes.
+    formats::Result<api::Vm> salvage(const api::SalvageRequest& request);
     formats::Result<api::Job> migrate(const api::MigrateRequest& request);
     formats::Result<api::Job> estimate(const api::EstimateRequest& request);
     formats::Result<api::Job> job(std::string_view id);
@@ -42,8 +45,13 @@ public:
 private:
     struct Connection;
     explicit ApiClient(std::unique_ptr<Connection> connection);
-    formats::Result<std::string>
-    request(std::string_view method, std::string_view target, std::string body);
+    /// Every answer but a few is a matter of milliseconds; a process that is stopped gives none.
+    static constexpr std::chrono::seconds usual_patience{5};
+    formats::Result<std::string> request(
+        std::string_view method,
+        std::string_view target,
+        std::string body,
+        std::chrono::seconds patience = usual_patience);
     std::unique_ptr<Connection> connection_;
 };
 

@@ -70,7 +70,7 @@ REPORT = re.compile(
 class Instance:
     """One `wherry run` or `wherry receive`."""
 
-    def __init__(self, host, name, arguments, preexec=None):
+    def __init__(self, host, name, arguments, preexec=None, cwd=None):
         self.name = name
         self.log = host.directory / f"{name}.log"
         self.messages = host.directory / f"{name}.messages"
@@ -78,7 +78,7 @@ class Instance:
             self.process = subprocess.Popen(
                 [WHERRY, *arguments, "--name", name, "--serial", f"file:{self.log}"],
                 env=host.environment, stdin=subprocess.DEVNULL, stdout=messages,
-                stderr=subprocess.STDOUT, preexec_fn=preexec)
+                stderr=subprocess.STDOUT, preexec_fn=preexec, cwd=cwd)
         wait_until(f"the API of {name}", lambda: host.is_up(name) or self.must_live())
 
     def must_live(self):

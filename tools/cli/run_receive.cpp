@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// run and receive: this process becomes the VMM instance.
+// run, receive and restore: this process becomes the VMM instance.
 #include "tools/cli/commands.hpp"
 #include "tools/instance/instance.hpp"
 #include "tools/quantities.hpp"
@@ -27,6 +27,9 @@ struct Options {
     std::string serial = "stdout";
     std::string hypervisor = "auto";
     bool paused = false;
+    std::string image;
+    bool as_of_switch = false;
+    bool no_arbiter = false;
     std::string listen;
     std::string tls;
     bool insecure = false;
@@ -85,12 +88,51 @@ ExitCode receive(const Options& options) {
     return receive_instance(request);
 }
 
+ExitCode restore(const Options& options) {
+    const auto host = host_from(options);
+    if (!host) {
+        return usage_error(host.error());
+    }
+    return restore_instance(
+        {.name = options.name,
+         .host = *host,
+         .image = options.image,
+         .start = options.paused ? StartState::paused : StartState::running,
+         .as_of_switch = options.as_of_switch,
+         .arbiter = options.no_arbiter ? AskArbiter::no : AskArbiter::yes});
+}
+
 void add_host_options(CLI::App& command, Options& options) {
     command.add_option("--name", options.name, "The VM's name on this host")->required();
     command.add_option(
         "--serial", options.serial, "Where its serial output goes: stdout, file:PATH, none");
     command.add_option(
         "--hypervisor", options.hypervisor, "auto, " + std::string{vmm::hypervisor_names()});
+}
+
+void add_restore(CLI::App& app, Action& action, const std::shared_ptr<Options>& options) {
+    auto* command = app.add_subcommand(
+        "restore",
+        "Let the VM of an image go on in this process. It must not run anywhere else.\n"
+        "Example: wherry restore a.wimg --name a --serial file:a.log");
+    command->add_option("image", options->image, "The image")->required()->check(CLI::ExistingFile);
+    add_host_options(*command, *options);
+    command->add_flag("--paused", options->paused, "Wait for `wherry resume`");
+    command->add_flag(
+        "--as-of-switch",
+        options->as_of_switch,
+        "Of the source's half alone: the guest as it was at the switch to post-copy. The "
+        "destination\n"
+        "must never run it again");
+    command->add_flag(
+        "--no-arbiter",
+        options->no_arbiter,
+        "Do not ask the shared arbiter that the VM's migration had");
+    command->callback([&action, options] {
+        action = [options] {
+            return restore(*options);
+        };
+    });
 }
 
 } // namespace
@@ -126,6 +168,8 @@ void add_run_and_receive(CLI::App& app, Action& action) {
             return run(*options);
         };
     });
+
+    add_restore(app, action, options);
 
     auto* receive_command = app.add_subcommand(
         "receive",

@@ -28,11 +28,26 @@ struct ReceiveOptions {
     std::string tls_directory; ///< empty: plain TCP
 };
 
+/// Whether the arbiter of the migration that an image is of has a say when it is restored.
+enum class AskArbiter : std::uint8_t { yes, no };
+
+struct RestoreOptions {
+    std::string name;
+    vmm::MachineHost host;
+    std::string image;
+    StartState start = StartState::running;
+    /// The source's half alone, as the guest was at the switch to post-copy.
+    bool as_of_switch = false;
+    AskArbiter arbiter = AskArbiter::yes;
+};
+
 /// The process becomes the VMM instance of one VM, with its API under the name, until the VM has
 /// ended, was killed or has been handed over. Errors are printed. Signals INT and TERM end the VM.
 ExitCode run_instance(const RunOptions& options);
 /// As above for a VM that is yet to arrive. Peers that fail to bring one are reported and
 /// forgotten, until a migration has begun: its failure ends the process.
 ExitCode receive_instance(const ReceiveOptions& options);
+/// As run_instance, for the VM that is in an image.
+ExitCode restore_instance(const RestoreOptions& options);
 
 } // namespace wherry::tools

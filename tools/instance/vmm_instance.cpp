@@ -158,7 +158,10 @@ void VmmInstance::on_signal() {
             return;
         }
         end_wanted_ = true;
-        if (doubt_) {
+        if (situation_ == Situation::salvaged) {
+            fmt::print(stderr, "wherry: {}: {}\n", name_.name(), explain());
+            end_wanted_ = false;
+        } else if (doubt_) {
             fmt::print(
                 stderr,
                 "wherry: {} is in doubt and is kept; decide with: wherry resolve {} --keep ...\n",
@@ -216,6 +219,8 @@ void VmmInstance::source_concluded(migrate::SourceOutcome outcome) {
         situation_ = Situation::in_doubt;
         doubt_ = std::move(outcome.doubt);
         fmt::print(stderr, "wherry: {}: {}\n", name_.name(), explain());
+    } else if (outcome.state == migrate::SourceState::salvaged) {
+        keep_half(migrate::ImageExtent::source_half, std::nullopt);
     } else if (outcome.state == migrate::SourceState::handed_off) {
         situation_ = Situation::handed_off;
         finish(ExitCode::done);
@@ -341,6 +346,8 @@ void VmmInstance::destination_concluded(
         situation_ = Situation::in_doubt;
         doubt_ = std::move(outcome.doubt);
         fmt::print(stderr, "wherry: {}: {}\n", name_.name(), explain());
+    } else if (outcome.state == migrate::DestinationState::salvaged) {
+        keep_half(migrate::ImageExtent::destination_half, std::move(outcome.missing));
     } else if (outcome.state == migrate::DestinationState::lost) {
         situation_ = Situation::present; // it is ours, and stands still: to be resumed or killed
     } else if (outcome.state != migrate::DestinationState::done) {
@@ -378,9 +385,7 @@ void VmmInstance::leave_after(std::chrono::milliseconds delay) {
     });
 }
 
-namespace {
-
-ExitCode serve(
+ExitCode serve_instance(
     const std::string& name,
     const vmm::MachineHost& host,
     const std::function<Status(VmmInstance&)>& prepare) {
@@ -397,6 +402,8 @@ ExitCode serve(
     }
     return instance.serve();
 }
+
+namespace {
 
 Result<transport::Security> server_security(const std::string& tls_directory) {
     if (tls_directory.empty()) {
@@ -436,7 +443,7 @@ Result<std::unique_ptr<vmm::Machine>> start_machine(const RunOptions& options) {
 } // namespace
 
 ExitCode run_instance(const RunOptions& options) {
-    return serve(options.name, options.host, [&options](VmmInstance& instance) -> Status {
+    return serve_instance(options.name, options.host, [&options](VmmInstance& instance) -> Status {
         const auto claim = instance.claim_vm();
         if (!claim) {
             return formats::fail(claim.error());
@@ -454,7 +461,7 @@ ExitCode run_instance(const RunOptions& options) {
 }
 
 ExitCode receive_instance(const ReceiveOptions& options) {
-    return serve(options.name, options.host, [&options](VmmInstance& instance) {
+    return serve_instance(options.name, options.host, [&options](VmmInstance& instance) {
         return formats::then(
             server_security(options.tls_directory), [&](transport::Security security) {
                 instance.set_tls_directory(options.tls_directory);

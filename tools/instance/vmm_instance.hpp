@@ -2,6 +2,7 @@
 #pragma once
 
 #include "migrate/destination_session.hpp"
+#include "migrate/image/guest_image.hpp"
 #include "migrate/inquiry.hpp"
 #include "migrate/restarted_source.hpp"
 #include "migrate/source_session.hpp"
@@ -15,6 +16,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -22,6 +24,7 @@
 
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
 
 namespace wherry::tools {
 
@@ -52,6 +55,10 @@ public:
     void adopt(std::unique_ptr<vmm::Machine> machine);
     /// For the journal: where the certificates are.
     void set_tls_directory(std::string directory) { tls_directory_ = std::move(directory); }
+    /// Whether the VM of an image may go on here, as this host's journal and the arbiter know it.
+    formats::Status check_image(const migrate::ImageDescription& image, AskArbiter ask);
+    /// It is this side's from now on: before it runs, and after check_image().
+    formats::Status claim_image(const migrate::ImageDescription& image, AskArbiter ask);
     formats::Status listen(const transport::Endpoint& at, transport::Security security);
     /// Until the VM is gone from here, for whatever reason.
     ExitCode serve();
@@ -65,7 +72,15 @@ private:
         present,
         handed_off,
         in_doubt,
+        salvaged, ///< given up for good; its half of the memory is here
         ended
+    };
+    /// What is here of a VM that was salvaged.
+    struct Half {
+        migrate::ImageExtent extent{};
+        /// What the machine's memory does not have.
+        std::optional<dirtylog::DirtySet> missing;
+        bool is_being_written = false;
     };
 
     /// Whether a VM may still come. Whoever changes it first decides: the session that has one in
@@ -78,6 +93,12 @@ private:
     formats::Result<std::string> answer_vm(const ApiCall& call);
     formats::Result<std::string> start_migration(const std::string& body);
     transport::Task<std::string> answer_resolve(std::string body);
+    // vmm_instance_salvage.cpp
+    transport::Task<std::string> answer_salvage(std::string body);
+    transport::Task<void> give_up();
+    formats::Status write_half(const std::filesystem::path& path);
+    void keep_half(migrate::ImageExtent extent, std::optional<dirtylog::DirtySet> missing);
+    [[nodiscard]] std::string explain_half() const;
     [[nodiscard]] std::optional<migrate::OwnershipRecord>
     last_record_of(const migrate::VmId& vm) const;
     formats::Result<std::string> start_estimate(const std::string& body);
@@ -130,6 +151,8 @@ private:
     std::unique_ptr<vmm::Machine> machine_;
     migrate::Epoch epoch_{};                       ///< of the VM that is here
     std::unique_ptr<migrate::InDoubtGuest> doubt_; ///< refers to machine_ and keeper_
+    std::optional<Half> half_;
+    boost::asio::thread_pool image_writer_{1};
     /// Shared with the session that works on it.
     std::shared_ptr<Job> job_;
     /// Until its destination has heard what became of it; the VM may be here already.
@@ -143,5 +166,12 @@ private:
     bool finishing_ = false;
     ExitCode exit_code_ = ExitCode::done;
 };
+
+/// This process becomes the instance of that name: `prepare` brings its VM, or where it will come
+/// from. Errors are printed.
+ExitCode serve_instance(
+    const std::string& name,
+    const vmm::MachineHost& host,
+    const std::function<formats::Status(VmmInstance&)>& prepare);
 
 } // namespace wherry::tools

@@ -192,6 +192,9 @@ Task<std::string> VmmInstance::answer(ApiCall call) {
     if (call.method == "POST" && call.path == "/v1/vm/resolve") {
         co_return co_await answer_resolve(std::move(call.body));
     }
+    if (call.method == "POST" && call.path == "/v1/vm/salvage") {
+        co_return co_await answer_salvage(std::move(call.body));
+    }
     co_return answer_vm(call);
 }
 
@@ -351,7 +354,9 @@ Status VmmInstance::kill() {
         finish(ExitCode::done);
         return {};
     }
-    return formats::then(require_own_vm("killed"), [this]() -> Status {
+    const bool drops_half = situation_ == Situation::salvaged && !half_->is_being_written;
+    const auto possible = drops_half ? Status{} : require_own_vm("killed");
+    return formats::then(possible, [this]() -> Status {
         auto stopped = machine_->pause();
         situation_ = Situation::ended;
         finish(ExitCode::done);
@@ -406,6 +411,14 @@ Status VmmInstance::resolve(migrate::Keep keep, migrate::Fencing fencing) {
 /// shows what happens otherwise.
 std::string VmmInstance::explain_doubt() const {
     const auto& name = name_.name();
+    if (const auto last = keeper_->last();
+        last && last->record.pages_missing && last->record.kind == migrate::RecordKind::committed) {
+        return fmt::format(
+            "{}; it did not come back in time. To give the VM up, and write what is here of it: "
+            "wherry salvage {} FILE.wimg",
+            doubt_->status().sentence,
+            name);
+    }
     if (doubt_->here() == migrate::Keep::source) {
         return fmt::format(
             "the connection was lost during the hand-over, after the VM was given up; it is paused "
@@ -447,6 +460,8 @@ std::string VmmInstance::explain() const {
         return doubt_ ? explain_doubt()
                       : "its process ended during a hand-over: which side has it "
                         "is being found out";
+    case Situation::salvaged:
+        return explain_half();
     case Situation::ended:
         return "it has ended";
     }
@@ -454,8 +469,8 @@ std::string VmmInstance::explain() const {
 }
 
 api::Vm VmmInstance::describe() const {
-    static constexpr std::array<std::string_view, 6> names{
-        "listening", "incoming", "present", "handed-off", "in-doubt", "ended"};
+    static constexpr std::array<std::string_view, 7> names{
+        "listening", "incoming", "present", "handed-off", "in-doubt", "salvaged", "ended"};
     api::Vm vm;
     vm.set_name(name_.name());
     vm.set_state(std::string{names.at(static_cast<std::size_t>(situation_))});
