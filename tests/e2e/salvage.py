@@ -63,6 +63,10 @@ class Salvage(HostCase):
             "migrate", source, "--to", f"127.0.0.1:{proxy.port}", "--tls", "pki", *self.slowly,
             *more, "--detach")
         wait_until("the guest to run with pages missing", lambda: is_stopped(b.process))
+        # Before that it is in doubt: the destination's word is on its way.
+        wait_until(
+            "the source to serve pages",
+            lambda: self.status(source)["job"]["progress"]["owner_state"] == "serving")
         proxy.cut()
         b.process.send_signal(signal.SIGCONT)
         wait_until(
