@@ -114,7 +114,8 @@ class HandOverMatrix(HostCase):
         steady = since = None
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            states = {side: self.state_of(self.instance(side)) for side in ("source", "destination")}
+            # In this order: a source that was seen to run before its guest moved proves nothing.
+            states = {side: self.state_of(self.instance(side)) for side in ("destination", "source")}
             running = [side for side, s in states.items() if s and s["state"] == "running"]
             doubt = [side for side, s in states.items() if s and s["state"] in ("in-doubt", "split")]
             waits = [side for side, s in states.items()
