@@ -11,14 +11,6 @@ using formats::ErrorCode;
 using formats::Status;
 using transport::Task;
 
-namespace {
-
-constexpr Duration farewell_limit = std::chrono::seconds{1};
-/// A wait without an end of its own.
-constexpr Duration long_wait = std::chrono::hours{24};
-
-} // namespace
-
 Aftermath::Aftermath(
     formats::Side us, AftermathOptions options, const transport::Executor& executor)
     : options_{std::move(options)},
@@ -32,6 +24,10 @@ Aftermath::Aftermath(
            .on_lost =
                [this](const formats::Error& error) {
                    runner_.tell(event::Disconnected{error.text()});
+               },
+           .on_ended =
+               [this] {
+                   runner_.tell(event::Disconnected{"the other side has ended the connection"});
                }}},
       helpers_{executor} {
     link_.hear_words();
@@ -48,7 +44,7 @@ Task<void> Aftermath::run(std::function<bool()> is_over) {
     co_await helpers_.end();
     if (link_.has_channel()) {
         co_await link_.rest();
-        auto said = co_await link_.channel().finish(farewell_limit);
+        auto said = co_await link_.channel().finish(longest_farewell);
         (void)said; // all that counts has been said, or is asked for again
     }
     co_return over ? ran : over;
@@ -61,18 +57,8 @@ void Aftermath::stop() {
 
 Task<void> Aftermath::take(std::unique_ptr<SessionChannel> channel, Attempt peers) {
     co_await link_.adopt(std::move(channel));
-    helpers_.start(watch_end());
     runner_.tell(event::Connected{std::move(peers)});
     co_return Status{};
-}
-
-/// An end in order is no loss, and nobody else hears of it.
-Task<void> Aftermath::watch_end() {
-    auto ended = co_await link_.inbox().wait_for_end(long_wait);
-    if (ended && link_.inbox().status()) {
-        runner_.tell(event::Disconnected{"the other side has ended the connection"});
-    }
-    co_return ended;
 }
 
 void Aftermath::say(

@@ -66,7 +66,6 @@ private:
     void owner_moved() override;
 
     transport::Task<void> call();
-    transport::Task<void> watch_end();
 
     AftermathOptions options_;
     boost::asio::thread_pool worker_{1};

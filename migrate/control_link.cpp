@@ -40,8 +40,13 @@ void ControlLink::hear_words() {
 }
 
 void ControlLink::report(Connection& connection, const Status& ended) {
-    if (!std::exchange(connection.is_lost, true) && !ended) {
+    if (std::exchange(connection.is_lost, true)) {
+        return;
+    }
+    if (!ended) {
         callbacks_.on_lost(ended.error());
+    } else if (callbacks_.on_ended) {
+        callbacks_.on_ended();
     }
 }
 

@@ -18,8 +18,10 @@ public:
         ControlInbox::OnWord on_word;
         ControlInbox::OnMissing on_missing;
         ControlInbox::OnPlaced on_placed; ///< empty: there is no such message
-        /// Once for each channel that ends by itself, with why.
+        /// Once for each channel that breaks by itself, with why.
         std::function<void(const formats::Error&)> on_lost;
+        /// Once for each that the peer ends in order. May be empty.
+        std::function<void()> on_ended{};
     };
     ControlLink(formats::Side us, transport::Executor executor, Callbacks callbacks);
     ControlLink(const ControlLink&) = delete;

@@ -70,6 +70,7 @@ public:
     void adopt(const Policy& policy);
     /// No more than one after_round() from now on: its answer is switch_over or go_hybrid.
     void hurry() noexcept { is_hurried_ = true; }
+    [[nodiscard]] bool is_hurried() const noexcept { return is_hurried_; }
 
     /// By how much the guest is to be slowed down now; 0 to 99.
     [[nodiscard]] unsigned throttle_percent() const noexcept { return throttle_; }

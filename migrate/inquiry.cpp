@@ -15,7 +15,6 @@ using transport::Task;
 
 namespace {
 
-constexpr Duration farewell_limit = std::chrono::seconds{1};
 constexpr std::size_t vm_id_limit = 36;
 
 /// Total; `protocol` where a part is outside its limits.
@@ -50,7 +49,7 @@ Task<void> answer(OpenedChannel opened, const InquiryDeskOptions& options) {
     if (!owner) {
         const auto error =
             std::move(owner).error().at(formats::Phase::handover, formats::Side::destination);
-        auto told = co_await opened.channel->fail(error, farewell_limit);
+        auto told = co_await opened.channel->fail(error, longest_farewell);
         (void)told; // who asks again hears it again
         co_return formats::fail(error);
     }

@@ -32,10 +32,10 @@ Task<void> OperatorDesk::deliver(std::shared_ptr<Shared> shared, Delivery delive
     co_return co_await delivery(*shared->runner);
 }
 
-Task<void> OperatorDesk::hand_in(Delivery delivery) {
+Task<void> OperatorDesk::on_session(Task<void> delivery) {
     auto here = co_await boost::asio::this_coro::executor;
     transport::TaskGroup asking{here};
-    asking.start_on(session_, deliver(shared_, std::move(delivery)));
+    asking.start_on(session_, std::move(delivery));
     co_return co_await asking.join();
 }
 
@@ -50,20 +50,17 @@ Task<void> OperatorDesk::deliver_switch(std::shared_ptr<Shared> shared) {
 }
 
 Task<void> OperatorDesk::switch_to_postcopy() {
-    auto here = co_await boost::asio::this_coro::executor;
-    transport::TaskGroup asking{here};
-    asking.start_on(session_, deliver_switch(shared_));
-    co_return co_await asking.join();
+    return on_session(deliver_switch(shared_));
 }
 
 Task<void> OperatorDesk::say(std::function<formats::Result<OwnershipActions>(Owner&)> word) {
-    co_return co_await hand_in([word = std::move(word)](OwnershipRunner& runner) {
+    return on_session(deliver(shared_, [word = std::move(word)](OwnershipRunner& runner) {
         return runner.at_a_persons_word(word);
-    });
+    }));
 }
 
 Task<void> OperatorDesk::salvage() {
-    co_return co_await hand_in([](OwnershipRunner& runner) { return runner.salvage(); });
+    return on_session(deliver(shared_, [](OwnershipRunner& runner) { return runner.salvage(); }));
 }
 
 } // namespace wherry::migrate

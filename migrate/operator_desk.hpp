@@ -39,7 +39,7 @@ private:
     static transport::Task<void> deliver_switch(std::shared_ptr<Shared> shared);
     using Delivery = std::function<transport::Task<void>(OwnershipRunner&)>;
     static transport::Task<void> deliver(std::shared_ptr<Shared> shared, Delivery delivery);
-    transport::Task<void> hand_in(Delivery delivery);
+    transport::Task<void> on_session(transport::Task<void> delivery);
 
     transport::Executor session_;
     std::shared_ptr<Shared> shared_;

@@ -16,6 +16,9 @@ namespace wherry::migrate {
 using Duration = std::chrono::steady_clock::duration;
 using transport::BytesPerSecond;
 
+/// For a last word to a peer, or from it.
+inline constexpr Duration longest_farewell = std::chrono::seconds{1};
+
 /// What to do when rounds of pre-copy do not get smaller any more.
 enum class OnStall : std::uint8_t {
     abort,    ///< fail; the VM stays on the source, untouched
@@ -72,9 +75,9 @@ struct Policy {
     /// For the destination to load all state, and for each answer of the hand-over.
     Duration handover_deadline = std::chrono::seconds{10};
 
-    /// For a last word to the peer, or from it: a second, less where `silence` is shorter.
+    /// longest_farewell, less where `silence` is shorter.
     [[nodiscard]] Duration farewell_limit() const noexcept {
-        return std::min<Duration>(std::chrono::seconds{1}, silence);
+        return std::min(longest_farewell, silence);
     }
     /// How long a side waits in a hand-over before it goes on in another way.
     [[nodiscard]] Patience ownership_patience() const noexcept;

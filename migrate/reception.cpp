@@ -24,7 +24,6 @@ using transport::Task;
 constexpr std::size_t waiting_limit = 2 * channels_limit;
 /// Of sources that wait for their turn to ask.
 constexpr std::size_t inquiries_limit = 8;
-constexpr Duration farewell_limit = std::chrono::seconds{1};
 
 formats::Error refusal(std::string text) {
     return formats::Error{ErrorCode::refused, std::move(text)}.at(
@@ -216,7 +215,7 @@ Task<void> Intake::State::greet(std::unique_ptr<transport::ByteStream> stream) {
     auto admitted = co_await admit(*channel);
     if (!admitted) {
         refuse(admitted.error());
-        co_return co_await channel->fail(admitted.error(), farewell_limit);
+        co_return co_await channel->fail(admitted.error(), longest_farewell);
     }
     const bool is_new = begins(*admitted);
     is_reserved = is_reserved || is_new;
@@ -228,7 +227,7 @@ Task<void> Intake::State::greet(std::unique_ptr<transport::ByteStream> stream) {
     }
     if (!answered) {
         refuse(answered.error());
-        co_return co_await channel->fail(answered.error(), farewell_limit);
+        co_return co_await channel->fail(answered.error(), longest_farewell);
     }
     bring_in({*std::move(admitted), std::move(channel)});
     co_return Status{};

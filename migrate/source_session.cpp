@@ -133,7 +133,7 @@ void SourceSession::adopt(const Policy& policy) {
     options_.policy = policy;
     if (state_.state() == SourceState::serving) {
         limit_.set_rate(policy.postcopy_bandwidth);
-    } else if (!is_hurried_) {
+    } else if (!convergence_.is_hurried()) {
         limit_.set_rate(policy.bandwidth);
     }
     convergence_.adopt(policy);
@@ -154,7 +154,7 @@ void SourceSession::arm_deadline() {
     deadline_.set_at(progress_.started() + *policy.deadline, [this] {
         const bool goes_hybrid =
             options_.policy.on_stall == OnStall::hybrid || options_.policy.mode == Mode::hybrid;
-        const bool ends_by_itself = is_hurried_ || (goes_hybrid && round_ > 0);
+        const bool ends_by_itself = convergence_.is_hurried() || (goes_hybrid && round_ > 0);
         if (stop_ && state_.state() <= SourceState::precopy && !ends_by_itself) {
             is_late_ = true;
             stop_();
@@ -184,11 +184,12 @@ Task<formats::Error> SourceSession::explain_failure(Status ended) {
             owner_->status().sentence);
         // A connection that was made again for a last word does not say why the first one ended.
         const bool is_back = loss_ && link_.is_up();
-        Status waited;
+        bool has_said_why = false;
         if (!is_back) {
-            waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
+            auto waited = co_await link_.inbox().wait_for_end(options_.policy.farewell_limit());
+            has_said_why = waited && link_.channel().peer_has_failed();
         }
-        if (!is_back && waited && link_.channel().peer_has_failed()) {
+        if (has_said_why) {
             ended = link_.inbox().status();
         } else if (loss_) {
             ended = formats::fail(*loss_);

@@ -75,7 +75,7 @@ private:
     void break_off(std::string why);
     Task<void> watch_first_pass();
     [[nodiscard]] bool is_in_first_pass() const {
-        return state_.state() == SourceState::precopy && round_ == 0 && !is_hurried_;
+        return state_.state() == SourceState::precopy && round_ == 0 && !convergence_.is_hurried();
     }
     formats::Status check_guest() const;
 
@@ -174,7 +174,6 @@ private:
     bool is_stopping_ = false;
     transport::Notification phases_ended_;       ///< when stop_ is empty
     bool is_late_ = false;                       ///< the deadline ended them
-    bool is_hurried_ = false;                    ///< the guest is to go on there after this round
     std::optional<formats::Error> interruption_; ///< ended them
 
     std::optional<StoppedGuest> stopped_;

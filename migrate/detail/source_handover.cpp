@@ -248,7 +248,6 @@ Task<void> SourceSession::stop_guest() {
     co_return co_await on_worker(pause);
 }
 
-/// Its owner drops the machine, as soon as this session has ended.
 /// It has stood still since it was offered.
 Task<void> SourceSession::try_stop_guest() {
     co_return Status{};
@@ -258,6 +257,7 @@ Task<void> SourceSession::let_guest_go_on() {
     co_return Status{};
 }
 
+/// Its owner drops the machine, as soon as this session has ended.
 Task<void> SourceSession::drop_memory() {
     co_return Status{};
 }

@@ -141,7 +141,7 @@ formats::Result<Decision> SourceSession::judge_round(formats::PageCount dirtied)
     seen.fixed_cost = options_.fixed_cost + collecting_ + 2 * link_.channel().round_trip();
     const Decision decision = convergence_.after_round(seen);
     progress_.predict(convergence_.predicted_blackout(), formats::bytes_of(seen.remaining));
-    if (round_ == 1 && !is_hurried_) { // else it was no pass over all memory
+    if (round_ == 1 && !convergence_.is_hurried()) { // else it was no pass over all memory
         progress_.forecast(forecast_after_first_pass(seen, options_.policy));
     }
     if (convergence_.throttle_percent() > throttle_.percent()) {
@@ -165,7 +165,7 @@ Task<void> SourceSession::precopy() {
     if (!step) {
         co_return step;
     }
-    if (is_hurried_) { // before the first page: all of them follow the guest
+    if (convergence_.is_hurried()) { // before the first page: all of them follow the guest
         leaves_pages_ = true;
         co_return Status{};
     }
@@ -182,7 +182,8 @@ Task<void> SourceSession::precopy() {
             co_return step;
         }
         // While what is dirty is still what was to be sent.
-        const auto unsent = is_hurried_ ? std::optional{pages_->unsent()} : std::nullopt;
+        const auto unsent =
+            convergence_.is_hurried() ? std::optional{pages_->unsent()} : std::nullopt;
         step = co_await collect();
         if (!step) {
             co_return step;
@@ -248,7 +249,7 @@ Status SourceSession::switch_to_postcopy() {
                 name,
                 *postcopy_obstacle_));
     }
-    if (!leaves_pages_ && !is_hurried_) {
+    if (!leaves_pages_ && !convergence_.is_hurried()) {
         break_off(fmt::format("post-copy was asked for in round {}", round_));
     }
     return {};
@@ -256,7 +257,6 @@ Status SourceSession::switch_to_postcopy() {
 
 /// The round under way, and pre-copy with it.
 void SourceSession::break_off(std::string why) {
-    is_hurried_ = true;
     convergence_.hurry();
     if (pages_) {
         pages_->break_off();

@@ -5,6 +5,8 @@
 #include "formats/image.hpp"
 #include "formats/page_run.hpp"
 #include "formats/proto/image.pb.h"
+#include "migrate/channel_name.hpp"
+#include "migrate/ownership/event.hpp"
 #include "migrate/ownership/vm_id.hpp"
 
 #include <utility>
@@ -19,8 +21,6 @@ using formats::Result;
 
 namespace {
 
-constexpr std::size_t migration_id_limit = 64;
-constexpr std::size_t arbiter_limit = 1024;
 /// Of RAM: what full chunks hold of as many sections as an image may have.
 constexpr formats::Bytes memory_limit =
     formats::bytes_of(formats::raw_pages_per_batch) * formats::image_sections_limit;
@@ -104,7 +104,7 @@ Result<ImageDescription> decode_image_description(std::span<const std::byte> byt
     description.plan = *std::move(plan);
     description.epoch = Epoch{message.epoch()};
     description.migration_id = formats::sanitised(message.migration_id(), migration_id_limit);
-    description.arbiter = formats::sanitised(message.arbiter(), arbiter_limit);
+    description.arbiter = formats::sanitised(message.arbiter(), arbiter_name_limit);
     description.written_at = std::chrono::sys_seconds{std::chrono::seconds{message.written_at()}};
     description.absent = formats::PageCount{message.absent_pages()};
     const bool lacks_pages = description.absent > formats::PageCount{0};
