@@ -50,6 +50,14 @@ Result<ImageReader> ImageReader::open(std::unique_ptr<ImageSource> source) {
     return reader;
 }
 
+Result<ImageReader> ImageReader::open(const std::filesystem::path& path) {
+    auto source = open_image(path);
+    if (!source) {
+        return fail(std::move(source).error());
+    }
+    return open(*std::move(source));
+}
+
 Status ImageReader::load() {
     if (size() < block) {
         return fail(ErrorCode::invalid_argument, "it is too short to be an image of a VM");

@@ -9,6 +9,7 @@
 #include "migrate/image/sha256.hpp"
 
 #include <cstddef>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
@@ -23,6 +24,7 @@ namespace wherry::migrate {
 class ImageReader {
 public:
     static formats::Result<ImageReader> open(std::unique_ptr<ImageSource> source);
+    static formats::Result<ImageReader> open(const std::filesystem::path& path);
 
     [[nodiscard]] const ImageDescription& description() const noexcept { return description_; }
     [[nodiscard]] const formats::ImageId& id() const noexcept { return header_.id; }

@@ -28,6 +28,12 @@ enum class RecordKind : std::uint8_t {
 /// As docs/design.md writes it, "HANDED_OFF" for example.
 std::string_view name_of(RecordKind kind) noexcept;
 
+/// Whether it is a source that writes it; `salvaged` either side does.
+constexpr bool is_of_source(RecordKind kind) noexcept {
+    return kind == RecordKind::offered || kind == RecordKind::committed ||
+           kind == RecordKind::reclaimed || kind == RecordKind::handed_off;
+}
+
 /// One record of a journal. The last one alone is all that a restarted process needs.
 struct OwnershipRecord {
     RecordKind kind{};

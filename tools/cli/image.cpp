@@ -19,16 +19,7 @@ namespace wherry::tools {
 
 namespace {
 
-using formats::Result;
 using migrate::ImageReader;
-
-Result<ImageReader> open(const std::string& path) {
-    auto source = migrate::open_image(path);
-    if (!source) {
-        return formats::fail(std::move(source).error());
-    }
-    return ImageReader::open(*std::move(source));
-}
 
 template <typename Bytes>
 std::string hexadecimal(const Bytes& bytes) {
@@ -113,7 +104,7 @@ ExitCode salvage(const std::string& name, const std::string& file) {
 }
 
 ExitCode show(const std::string& file, bool json) {
-    const auto image = open(file);
+    const auto image = ImageReader::open(file);
     if (!image) {
         return fail_with(image.error());
     }
@@ -126,7 +117,7 @@ ExitCode show(const std::string& file, bool json) {
 }
 
 ExitCode verify(const std::string& file, bool json) {
-    auto image = open(file);
+    auto image = ImageReader::open(file);
     if (!image) {
         return fail_with(image.error());
     }
@@ -142,8 +133,8 @@ ExitCode verify(const std::string& file, bool json) {
 }
 
 ExitCode join(const std::vector<std::string>& files) {
-    auto source = open(files.at(0));
-    auto destination = open(files.at(1));
+    auto source = ImageReader::open(files.at(0));
+    auto destination = ImageReader::open(files.at(1));
     if (!source || !destination) {
         return fail_with(source ? destination.error() : source.error());
     }

@@ -19,11 +19,6 @@ using formats::Status;
 
 namespace {
 
-bool is_of_source(migrate::RecordKind kind) {
-    return kind == migrate::RecordKind::offered || kind == migrate::RecordKind::committed ||
-           kind == migrate::RecordKind::reclaimed || kind == migrate::RecordKind::handed_off;
-}
-
 /// What a guest without memory does when it is told to go on: it is booted, by `wherry run`.
 Status nothing_to_start() {
     return {};
@@ -42,7 +37,7 @@ decide(const std::string& name, migrate::Keep keep, migrate::Fencing fencing) {
             fmt::format("there is no VM {} on this host, and no journal of one", name));
     }
     (*keeper)->begin(last->side, last->peer, last->tls_directory);
-    const bool is_source = is_of_source(last->record.kind);
+    const bool is_source = migrate::is_of_source(last->record.kind);
     std::unique_ptr<migrate::Owner> owner;
     if (is_source) {
         owner = migrate::SourceOwner::restarted(last->record, {});

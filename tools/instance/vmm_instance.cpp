@@ -2,6 +2,7 @@
 #include "tools/instance/vmm_instance.hpp"
 
 #include "migrate/reception.hpp"
+#include "tools/instance/security.hpp"
 #include "transport/task_group.hpp"
 
 #include <chrono>
@@ -405,21 +406,6 @@ ExitCode serve_instance(
 
 namespace {
 
-Result<transport::Security> server_security(const std::string& tls_directory) {
-    if (tls_directory.empty()) {
-        fmt::print(
-            stderr,
-            "wherry: WARNING: --insecure: anyone who can connect can read this VM or put one "
-            "here\n");
-        return transport::Insecure{};
-    }
-    auto context = transport::TlsContext::for_server(tls_directory);
-    if (!context) {
-        return formats::fail(std::move(context).error());
-    }
-    return *std::move(context);
-}
-
 Result<std::unique_ptr<vmm::Machine>> start_machine(const RunOptions& options) {
     auto config = options.config;
     auto cpuid = vmm::cpuid_for(options.cpu, options.host.hypervisor);
@@ -462,6 +448,12 @@ ExitCode run_instance(const RunOptions& options) {
 
 ExitCode receive_instance(const ReceiveOptions& options) {
     return serve_instance(options.name, options.host, [&options](VmmInstance& instance) {
+        if (options.tls_directory.empty()) {
+            fmt::print(
+                stderr,
+                "wherry: WARNING: --insecure: anyone who can connect can read this VM or put one "
+                "here\n");
+        }
         return formats::then(
             server_security(options.tls_directory), [&](transport::Security security) {
                 instance.set_tls_directory(options.tls_directory);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an instance does about a hand-over that has no session: it was cut short by the end of this
 // process or the other side's, or is over, and the other side has not heard of it.
+#include "tools/instance/security.hpp"
 #include "tools/instance/vmm_instance.hpp"
 
 #include <ranges>
@@ -18,25 +19,11 @@ using migrate::RecordKind;
 
 namespace {
 
-Result<transport::Security> security_from(const std::string& tls_directory) {
-    if (tls_directory.empty()) {
-        return transport::Insecure{}; // as the migration was
-    }
-    auto context = transport::TlsContext::for_client(tls_directory);
-    if (!context) {
-        return formats::fail(std::move(context).error());
-    }
-    return *std::move(context);
-}
-
-bool is_of_source(RecordKind kind) {
-    return kind == RecordKind::offered || kind == RecordKind::committed ||
-           kind == RecordKind::reclaimed;
-}
-
-/// Whether a VM of which this is the last record is, or may be, this side's.
+/// Whether a VM of which this is the last record is, or may be, this side's: a copy that was only
+/// accepted is not.
 bool is_claim(RecordKind kind) {
-    return is_of_source(kind) || kind == RecordKind::running || kind == RecordKind::done;
+    const bool is_held_as_source = is_of_source(kind) && kind != RecordKind::handed_off;
+    return is_held_as_source || kind == RecordKind::running || kind == RecordKind::done;
 }
 
 } // namespace
@@ -47,7 +34,7 @@ Status VmmInstance::settle(Starter start) {
     if (!to) {
         return formats::fail(std::move(to).error().during("reading the VM's journal"));
     }
-    auto security = security_from(last->tls_directory);
+    auto security = client_security(last->tls_directory);
     if (!security) {
         return formats::fail(std::move(security).error().during(fmt::format(
             "{} was being handed over to {} when its process ended, and to ask there",
@@ -147,10 +134,11 @@ VmmInstance::owner_for(const migrate::Inquiry& inquiry, const std::string& peer)
         return refuse("has a VM, by another hand-over than this one");
     }
     const auto last = keeper_->last();
-    if (last && last->vm_id != *vm && is_claim(last->record.kind)) {
+    const bool is_claimed = last && is_claim(last->record.kind);
+    if (is_claimed && last->vm_id != *vm) {
         return refuse("has another VM, and knows nothing of this one");
     }
-    if (last && last->vm_id == *vm && is_of_source(last->record.kind)) {
+    if (is_claimed && migrate::is_of_source(last->record.kind)) {
         return refuse("was handing it on itself when its process ended; start it by wherry run");
     }
     keeper_->begin(formats::Side::destination, peer, tls_directory_);

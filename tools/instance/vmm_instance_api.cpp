@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the API of an instance answers. The routes are listed in docs/api.md.
 #include "tools/instance/request_numbers.hpp"
+#include "tools/instance/security.hpp"
 #include "tools/instance/vmm_instance.hpp"
 #include "tools/json.hpp"
 
@@ -160,7 +161,7 @@ Task<void> switch_to_postcopy(std::shared_ptr<Job> job, std::string vm_name) {
     co_return co_await job->desk().switch_to_postcopy();
 }
 
-Result<transport::Security> client_security(const api::MigrateRequest& request) {
+Result<transport::Security> security_from(const api::MigrateRequest& request) {
     if (request.insecure()) {
         fmt::print(
             stderr,
@@ -173,11 +174,7 @@ Result<transport::Security> client_security(const api::MigrateRequest& request) 
             ErrorCode::invalid_argument,
             "a migration needs --tls DIR with certificates (wherry pki init makes them)");
     }
-    auto context = transport::TlsContext::for_client(request.tls_directory());
-    if (!context) {
-        return fail(std::move(context).error());
-    }
-    return *std::move(context);
+    return client_security(request.tls_directory());
 }
 
 } // namespace
@@ -271,7 +268,7 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
     if (!policy) {
         return fail(std::move(policy).error());
     }
-    auto security = client_security(*request);
+    auto security = security_from(*request);
     if (!security) {
         return fail(std::move(security).error());
     }

@@ -165,11 +165,7 @@ Status VmmInstance::claim_image(const migrate::ImageDescription& image, AskArbit
 
 ExitCode restore_instance(const RestoreOptions& options) {
     return serve_instance(options.name, options.host, [&options](VmmInstance& instance) -> Status {
-        auto source = migrate::open_image(options.image);
-        if (!source) {
-            return fail(std::move(source).error());
-        }
-        auto image = migrate::ImageReader::open(*std::move(source));
+        auto image = migrate::ImageReader::open(options.image);
         if (!image) {
             return fail(std::move(image).error());
         }
