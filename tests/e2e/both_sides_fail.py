@@ -39,19 +39,13 @@ class BothSidesFail(HostCase):
         self.arbiter = self.directory / "arbiter"
         self.wherry("arbiter", "init", self.arbiter)
 
-    def start(self, begin, hold):
-        if hold:
-            self.environment["WHERRY_HOLD_AT"] = hold
-        try:
-            return begin()
-        finally:
-            self.environment.pop("WHERRY_HOLD_AT", None)
-
     def kill_both(self, number, mode, arbiter, source_at, destination_at):
         """The names of two sides that died in these states."""
         a, b = f"a{number}", f"b{number}"
-        source = self.start(lambda: self.run_vm(a, memory="32M" if is_soft() else "64M"), source_at)
-        destination = self.start(lambda: self.receive_vm(b), destination_at)
+        with self.holding_at(source_at):
+            source = self.run_vm(a, memory="32M" if is_soft() else "64M")
+        with self.holding_at(destination_at):
+            destination = self.receive_vm(b)
         source.wait_for_reports(2)
         slow = SLOW_SOFT if is_soft() else SLOW
         self.migrate(

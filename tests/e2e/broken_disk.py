@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from instances import HostCase, is_stopped, main, wait_until
+from instances import HostCase, is_stopped, main, skip, wait_until
 
 IS_ALONE = "WHERRY_TEST_HAS_MOUNTS"
 EXT4_IOC_SHUTDOWN = 0x8004587D
@@ -31,7 +31,7 @@ def limit_address_space():
 class BrokenDisk(HostCase):
     def setUp(self):
         if IS_ALONE not in os.environ:
-            self.skipTest("SKIPPED: F04: no file system can be mounted here")
+            skip(self, "F04", "no file system can be mounted here")
         super().setUp()
         self.pki()
 
@@ -45,15 +45,8 @@ class BrokenDisk(HostCase):
         subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
         subprocess.run(["mount", "-o", "loop", image, disk], check=True)
         self.addCleanup(subprocess.run, ["umount", "-l", disk], check=False)
-        before = dict(self.environment)
-        self.environment["XDG_STATE_HOME"] = str(disk)
-        if hold:
-            self.environment["WHERRY_HOLD_AT"] = hold
-        try:
+        with self.with_environment(XDG_STATE_HOME=str(disk), WHERRY_HOLD_AT=hold):
             return begin()
-        finally:
-            self.environment.clear()
-            self.environment.update(before)
 
     def tearDown(self):
         for instance in self.instances:

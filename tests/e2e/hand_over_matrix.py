@@ -20,7 +20,7 @@ import sys
 import time
 
 from cutting_proxy import CuttingProxy
-from instances import HostCase, is_soft, is_stopped, main, wait_until
+from instances import HostCase, is_soft, is_stopped, main, skip, wait_until
 
 SOURCE_STATES = ["plan", "precopy", "stop_and_copy", "offer", "committed"]
 DESTINATION_STATES = ["plan", "precopy", "state", "accepted", "done"]
@@ -56,8 +56,7 @@ class HandOverMatrix(HostCase):
 
     def etcd_arbiter(self):
         if shutil.which("etcd") is None:
-            print("SKIPPED: hand-over matrix with etcd: etcd-server is not installed")
-            return None
+            skip(self, "hand-over matrix with etcd", "etcd-server is not installed")
         address = f"127.0.0.1:{free_port()}"
         client, peer = f"http://{address}", f"http://127.0.0.1:{free_port()}"
         log = open(self.directory / "etcd.log", "wb")
@@ -85,15 +84,11 @@ class HandOverMatrix(HostCase):
     def launch(self, case):
         number = next(self.numbers)
         options = SOFT_GUEST if is_soft() else GUEST
-        self.environment.pop("WHERRY_HOLD_AT", None)
-        if case.side == "source":
-            self.environment["WHERRY_HOLD_AT"] = case.state
-        self.a = self.run_vm(f"a{number}", options=options, memory="32M" if is_soft() else "64M")
-        self.environment.pop("WHERRY_HOLD_AT", None)
-        if case.side == "destination":
-            self.environment["WHERRY_HOLD_AT"] = case.state
-        self.b = self.receive_vm(f"b{number}")
-        self.environment.pop("WHERRY_HOLD_AT", None)
+        with self.holding_at(case.state if case.side == "source" else None):
+            self.a = self.run_vm(
+                f"a{number}", options=options, memory="32M" if is_soft() else "64M")
+        with self.holding_at(case.state if case.side == "destination" else None):
+            self.b = self.receive_vm(f"b{number}")
         self.a.wait_for_reports(3)
         self.proxy = CuttingProxy(self.port_of(self.b.name))
         self.addCleanup(self.proxy.close)
@@ -212,8 +207,7 @@ class HandOverMatrix(HostCase):
         self.run_cases(self.file_arbiter(), AT_THE_ARBITER)
 
     def test_F01_F03_F09_with_etcd_as_arbiter(self):
-        if arbiter := self.etcd_arbiter():
-            self.run_cases(arbiter, AT_THE_ARBITER)
+        self.run_cases(self.etcd_arbiter(), AT_THE_ARBITER)
 
 
 class Case(collections.namedtuple("Case", "arbiter mode side state fault")):

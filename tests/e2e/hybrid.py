@@ -6,8 +6,7 @@ import json
 import signal
 import time
 
-from cutting_proxy import CuttingProxy
-from instances import HostCase, is_soft, is_stopped, main, wait_until
+from instances import HostCase, is_soft, main, wait_until
 
 # Slower than the guest dirties, with a goal that no round of pre-copy meets.
 NEVER_DONE = ["--mode", "hybrid", "--bandwidth", "40M", "--downtime", "1ms"]
@@ -28,18 +27,7 @@ class Hybrid(HostCase):
         self.a.wait_for_reports(3)
 
     def receive_held(self, *more):
-        """It stops itself as soon as the guest runs there with pages missing: in an instant the
-        guest has those that it needs."""
-        self.environment["WHERRY_HOLD_AT"] = "faulting"
-        b = self.receive_vm("b")
-        del self.environment["WHERRY_HOLD_AT"]
-        proxy = CuttingProxy(self.port_of("b"))
-        self.addCleanup(proxy.close)
-        self.wherry(
-            "migrate", "a", "--to", f"127.0.0.1:{proxy.port}", "--tls", "pki", *self.slowly,
-            *more, "--detach")
-        wait_until("the guest to run with pages missing", lambda: is_stopped(b.process))
-        return b, proxy
+        return self.migrate_until_faulting("a", "b", *self.slowly, *more)
 
     def progress(self, name):
         return self.status(name).get("job", {}).get("progress", {})

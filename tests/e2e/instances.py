@@ -5,6 +5,7 @@ Environment: WHERRY (the program), WHERRY_GUEST (the test guest), WHERRY_BAD_PKI
 certificates that must be refused), WHERRY_HYPERVISOR (default auto).
 """
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,8 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+
+from cutting_proxy import CuttingProxy
 
 WHERRY = os.environ["WHERRY"]
 GUEST = os.environ["WHERRY_GUEST"]
@@ -60,6 +63,12 @@ def is_stopped(process):
             return stat.read().rpartition(")")[2].split()[0] == "T"
     except OSError:
         return False
+
+
+def skip(test, what, reason):
+    """As tests/run counts it, and says it at its end."""
+    print(f"SKIPPED: {what}: {reason}", flush=True)
+    test.skipTest(reason)
 
 
 REPORT = re.compile(
@@ -168,6 +177,34 @@ class HostCase(unittest.TestCase):
             preexec)
         self.instances.append(instance)
         return instance
+
+    @contextlib.contextmanager
+    def with_environment(self, **variables):
+        """What is started meanwhile has these variables; None: not that one."""
+        before = dict(self.environment)
+        self.environment.update({key: value for key, value in variables.items() if value})
+        try:
+            yield
+        finally:
+            self.environment.clear()
+            self.environment.update(before)
+
+    def holding_at(self, state):
+        """What is started meanwhile stops itself when it comes to this state; None: it does not."""
+        return self.with_environment(WHERRY_HOLD_AT=state)
+
+    def migrate_until_faulting(self, source, destination, *how):
+        """By post-copy, through a proxy. The destination, which has stopped itself as soon as the
+        guest ran there with pages missing (in an instant it has those that it needs), and the
+        proxy."""
+        with self.holding_at("faulting"):
+            held = self.receive_vm(destination)
+        proxy = CuttingProxy(self.port_of(destination))
+        self.addCleanup(proxy.close)
+        self.wherry(
+            "migrate", source, "--to", f"127.0.0.1:{proxy.port}", "--tls", "pki", *how, "--detach")
+        wait_until("the guest to run with pages missing", lambda: is_stopped(held.process))
+        return held, proxy
 
     def status(self, name):
         return json.loads(self.wherry("status", name, "--json").stdout)

@@ -15,15 +15,10 @@ class Restart(HostCase):
 
     def begin(self, side, hold):
         """A migration from a to b, in which that side has stopped itself in that state."""
-        self.environment["WHERRY_HOLD_AT"] = hold
-        if side == "source":
+        with self.holding_at(hold if side == "source" else None):
             self.a = self.run_vm("a")
-            del self.environment["WHERRY_HOLD_AT"]
+        with self.holding_at(hold if side == "destination" else None):
             self.b = self.receive_vm("b")
-        else:
-            self.b = self.receive_vm("b")
-            del self.environment["WHERRY_HOLD_AT"]
-            self.a = self.run_vm("a")
         self.port = self.port_of("b")
         self.a.wait_for_reports(3)
         self.wherry(

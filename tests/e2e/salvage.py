@@ -9,8 +9,7 @@ import signal
 import struct
 from pathlib import Path
 
-from cutting_proxy import CuttingProxy
-from instances import HYPERVISOR, HostCase, Instance, is_soft, is_stopped, main, wait_until
+from instances import HYPERVISOR, HostCase, Instance, is_soft, main, skip, wait_until
 
 # Slower than the guest dirties, with a goal that no round of pre-copy meets. What follows the guest
 # comes so slowly that much is missing for the whole test.
@@ -55,15 +54,7 @@ class Salvage(HostCase):
 
     def split(self, *more, source="a", destination="b"):
         """The guest runs on the destination with pages missing, and the network is gone."""
-        self.environment["WHERRY_HOLD_AT"] = "faulting"
-        b = self.receive_vm(destination)
-        del self.environment["WHERRY_HOLD_AT"]
-        proxy = CuttingProxy(self.port_of(destination))
-        self.addCleanup(proxy.close)
-        self.wherry(
-            "migrate", source, "--to", f"127.0.0.1:{proxy.port}", "--tls", "pki", *self.slowly,
-            *more, "--detach")
-        wait_until("the guest to run with pages missing", lambda: is_stopped(b.process))
+        b, proxy = self.migrate_until_faulting(source, destination, *self.slowly, *more)
         # Before that it is in doubt: the destination's word is on its way.
         wait_until(
             "the source to serve pages",
@@ -88,9 +79,9 @@ class Salvage(HostCase):
             # Nothing is lost, and nothing was given up.
             self.assertEqual(self.status(b.name)["state"], "running")
             self.assertFalse((self.directory / file).exists())
-            why = f"{HYPERVISOR} does not let go of a vCPU that waits for a page"
-            print(f"SKIPPED: the destination's half, written and joined: {why}", flush=True)
-            self.skipTest(why)
+            skip(
+                self, "the destination's half, written and joined",
+                f"{HYPERVISOR} does not let go of a vCPU that waits for a page")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(b.process.wait(30), 0, b.said())
 
