@@ -48,6 +48,7 @@ DestinationSession::DestinationSession(
 }
 
 Task<DestinationOutcome> DestinationSession::run() {
+    const PromptSession prompt{options_.threads, worker_};
     running_.start(runner_.run());
     if (options_.desk != nullptr) {
         options_.desk->attach(runner_);

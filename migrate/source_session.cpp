@@ -65,6 +65,7 @@ SourceSession::SourceSession(
 }
 
 Task<SourceOutcome> SourceSession::run() {
+    const PromptSession prompt{options_.threads, worker_};
     running_.start(runner_.run());
     if (options_.desk != nullptr) {
         options_.desk->attach(runner_, [this] { return switch_to_postcopy(); });

@@ -14,6 +14,7 @@ set(vmm_headers
   pc_machine.hpp
   platform.hpp
   platform_layout.hpp
+  prompt_thread.hpp
   racing_copy.hpp
   saved_state.hpp
   soft_module.hpp
@@ -40,6 +41,7 @@ set(vmm_sources
   pc_machine_state.cpp
   platform.cpp
   portable_cpuid.cpp
+  prompt_thread.cpp
   racing_copy.cpp
   saved_state.cpp
   saved_vcpu.cpp

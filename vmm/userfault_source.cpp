@@ -2,6 +2,7 @@
 #include "vmm/userfault_source.hpp"
 
 #include "formats/error.hpp"
+#include "vmm/prompt_thread.hpp"
 
 #include <algorithm>
 #include <array>
@@ -354,6 +355,7 @@ void UserfaultSource::remember(int error, const char* what) {
 void UserfaultSource::handle() {
     block_signals();
     ::pthread_setname_np(::pthread_self(), "faults");
+    answer_promptly();
     constexpr std::size_t most_faults = 64;
     std::array<Userfault::Fault, most_faults> room{};
     std::array<pollfd, 2> descriptors{

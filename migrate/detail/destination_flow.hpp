@@ -9,6 +9,7 @@
 #include "migrate/plan.hpp"
 #include "migrate/postcopy/arriving_memory.hpp"
 #include "migrate/postcopy/urgent_lane.hpp"
+#include "migrate/prompt_session.hpp"
 #include "migrate/session_channel.hpp"
 #include "transport/alarm.hpp"
 #include "transport/task_group.hpp"

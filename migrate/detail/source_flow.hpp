@@ -12,6 +12,7 @@
 #include "migrate/ownership/source_owner.hpp"
 #include "migrate/postcopy/push_order.hpp"
 #include "migrate/postcopy/urgent_lane.hpp"
+#include "migrate/prompt_session.hpp"
 #include "migrate/source_session.hpp"
 #include "migrate/stopped_guest.hpp"
 #include "transport/alarm.hpp"
@@ -81,7 +82,8 @@ private:
 
     // source_handover.cpp
     Task<void> send_last_pages();
-    Task<void> name_missing_pages();
+    Task<void> prepare_postcopy();
+    Task<void> name_missing_pages(dirtylog::DirtySet left);
     Task<void> send_state();
     void on_word(const event::Received& word, const Control& message);
     void on_link_lost(const formats::Error& error);

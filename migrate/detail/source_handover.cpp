@@ -22,6 +22,8 @@ namespace {
 /// For a destination to be reached again that may hold a copy and wait for a word. Where it is
 /// gone for good, it is the user who waits.
 constexpr Duration last_word_limit = std::chrono::seconds{5};
+/// Of the pages that the guest dirtied just before it stood still; a millisecond's work.
+constexpr formats::PageCount recent_pages_limit{256};
 
 } // namespace
 
@@ -35,10 +37,11 @@ Attempt SourceSession::attempt() const {
 /// vCPUs first, then devices, then the last look at what both of them wrote: nothing can write
 /// after that look. That the VM is offered is written while the last pages are on their way.
 Task<void> SourceSession::drain() {
+    Status step;
     if (leaves_pages_) {
-        auto opened = co_await open_urgent();
-        if (!opened) {
-            co_return opened;
+        step = co_await prepare_postcopy();
+        if (!step) {
+            co_return step;
         }
     }
     enter(SourceState::drain);
@@ -54,7 +57,7 @@ Task<void> SourceSession::drain() {
     stopped_.emplace(*std::move(stopped));
     link_.hear_words();
     runner_.tell(event::GuestStopped{attempt()});
-    auto step = check_guest();
+    step = check_guest();
     if (!step) {
         co_return step;
     }
@@ -65,8 +68,12 @@ Task<void> SourceSession::drain() {
     if (!step) {
         co_return step;
     }
-    dirty_->merge(left);
-    step = leaves_pages_ ? co_await name_missing_pages() : co_await send_last_pages();
+    if (leaves_pages_) {
+        step = co_await name_missing_pages(std::move(left));
+    } else {
+        dirty_->merge(left);
+        step = co_await send_last_pages();
+    }
     if (!step) {
         co_return step;
     }
@@ -93,15 +100,34 @@ Task<void> SourceSession::send_last_pages() {
     co_return co_await send_round(*dirty_, Pace::full, true);
 }
 
-/// The round that ends pre-copy is empty then.
-Task<void> SourceSession::name_missing_pages() {
+/// The channel, for a handshake takes longer than a blackout should; and what was dirtied
+/// meanwhile, so that the last look finds what the guest wrote just before it stood still.
+Task<void> SourceSession::prepare_postcopy() {
+    auto opened = co_await open_urgent();
+    if (!opened) {
+        co_return opened;
+    }
+    const dirtylog::DirtySet left = *dirty_;
+    auto collected = co_await collect();
+    dirty_->merge(left);
+    co_return collected;
+}
+
+/// `left` and what the last look found are missing then. Of the latter goes some with the round
+/// that ends pre-copy: the guest needs it first, and would wait for each of these pages in turn.
+Task<void> SourceSession::name_missing_pages(dirtylog::DirtySet left) {
+    dirtylog::DirtySet recent{machine_.memory()};
+    for (const formats::PageRange run : dirty_->take_runs(formats::Gfn{0}, recent_pages_limit)) {
+        recent.mark(run);
+    }
+    dirty_->merge(left);
+    dirty_->subtract(recent);
     order_.emplace(*dirty_);
     urgent_->serve(
         machine_.memory(), *order_, limit_, urgent_counters_, [this](const formats::Error& error) {
             lose_pages(error);
         });
-    const dirtylog::DirtySet nothing{machine_.memory()};
-    auto ended = co_await send_round(nothing, Pace::full, true);
+    auto ended = co_await send_round(recent, Pace::full, true);
     if (!ended) {
         co_return ended;
     }

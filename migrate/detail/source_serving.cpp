@@ -10,7 +10,6 @@ namespace wherry::migrate::detail {
 using formats::ErrorCode;
 using formats::Status;
 
-/// Before the guest is stopped: a handshake takes longer than a blackout should.
 Task<void> SourceSession::open_urgent() {
     urgent_ = std::make_unique<UrgentLane>(options_.threads, executor_);
     auto open = [this] {

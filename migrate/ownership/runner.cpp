@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/ownership/runner.hpp"
 
+#include "vmm/prompt_thread.hpp"
+
 #include <type_traits>
 #include <utility>
+
+#include <boost/asio/post.hpp>
 
 namespace wherry::migrate {
 
@@ -17,7 +21,9 @@ OwnershipRunner::OwnershipRunner(
       moved_{executor},
       wait_alarm_{executor},
       retry_alarm_{executor},
-      asking_{executor} {}
+      asking_{executor} {
+    boost::asio::post(disk_, vmm::answer_promptly); // a record is written while the guest waits
+}
 
 Task<void> OwnershipRunner::run() {
     auto begun = co_await carry_out(owner_.begin());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/postcopy/urgent_lane.hpp"
 
+#include "vmm/prompt_thread.hpp"
+
 #include <utility>
 
 #include <boost/asio/post.hpp>
@@ -14,7 +16,11 @@ UrgentLane::UrgentLane(ChannelThreads threads, const transport::Executor& sessio
     : place_{threads, session},
       threads_{threads},
       tasks_{session},
-      session_{session} {}
+      session_{session} {
+    if (threads == ChannelThreads::own) {
+        boost::asio::post(place_.executor(), vmm::answer_promptly);
+    }
+}
 
 Task<void> UrgentLane::open_here(Opener opener) {
     auto channel = co_await opener();

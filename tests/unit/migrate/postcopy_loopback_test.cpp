@@ -24,6 +24,9 @@ using migrate::SourceState;
 
 namespace {
 
+/// What goes with the last round of pre-copy: dirtied just before the guest stood still.
+constexpr formats::PageCount recent{256};
+
 /// A guest that dirties most of its memory in each round, towards a goal that no round meets.
 TestMachineOptions restless() {
     TestMachineOptions options;
@@ -143,7 +146,7 @@ TEST_SUITE("migrate.postcopy_loopback") {
         const auto& report = test.attempt.sent->report;
         CHECK(joined(report.notes).find("dirties too fast for a pass") != std::string::npos);
         CHECK(report.rounds[0].raw_pages.value() < 3040);
-        CHECK(report.rounds[1].raw_pages.value() == 0);
+        CHECK(report.rounds[1].raw_pages <= recent);
     }
 
     TEST_CASE("P01 the first pass is broken off at a person's word, however slow it was to be") {
@@ -162,7 +165,7 @@ TEST_SUITE("migrate.postcopy_loopback") {
         CHECK(joined(report.notes) == "post-copy was asked for in round 0");
         CHECK(report.rounds[0].raw_pages.value() > 0);
         CHECK(report.rounds[0].raw_pages.value() < 2000); // of 3040
-        CHECK(report.rounds[1].raw_pages.value() == 0);   // while the guest stood still
+        CHECK(report.rounds[1].raw_pages <= recent);      // while the guest stood still
         CHECK_FALSE(report.predicted_first);
     }
 
@@ -179,7 +182,7 @@ TEST_SUITE("migrate.postcopy_loopback") {
         test.attempt.run(*machine, test.witness);
         test.check_done(test.answer);
         test.check_switched(*machine);
-        CHECK(test.attempt.sent->report.rounds[0].raw_pages.value() == 0);
+        CHECK(test.attempt.sent->report.rounds[0].raw_pages <= recent);
     }
 
     TEST_CASE("P01 asked for between two rounds, the next one is not begun") {
@@ -204,9 +207,9 @@ TEST_SUITE("migrate.postcopy_loopback") {
             test.check_done(test.answer);
             test.check_switched(*machine);
             const auto& rounds = test.attempt.sent->report.rounds;
-            // Those before, the empty last one, and what was pushed.
+            // Those before, the last one, and what was pushed.
             CHECK(rounds.size() >= static_cast<std::size_t>(collection) + 2);
-            CHECK(rounds[static_cast<std::size_t>(collection)].raw_pages.value() == 0);
+            CHECK(rounds[static_cast<std::size_t>(collection)].raw_pages <= recent);
         }
     }
 

@@ -23,6 +23,7 @@ set(vmm_tests
   portable_cpuid_test.cpp
   portable_state_test.cpp
   power_test.cpp
+  prompt_thread_test.cpp
   saved_state_test.cpp
   serial_port_test.cpp
   soft_dirty_log_test.cpp
