@@ -29,12 +29,17 @@ struct MigrationOptions {
     std::string mode = "precopy";
     unsigned zero_percent = 50;
     unsigned rate = 20'000;
+    /// Pages a second that it checks besides; slower than by default, to leave the processors to
+    /// what is measured.
+    unsigned checked = 50'000;
     unsigned streams = 0;
     unsigned runs = 5;
     bool is_cold = false;
-    /// Each run moves the same guest once more, before that, without anything being dirtied.
+    /// Each run moves the same guest twice more, before that, without anything being dirtied.
     bool has_reference = false;
 };
+
+constexpr unsigned more_than_it_can_check = 10'000'000;
 
 /// Does not converge by itself.
 MigrationOptions hybrid_defaults() {
@@ -71,14 +76,14 @@ formats::Result<TrialOptions> trial_from(const MigrationOptions& options) {
     trial.mode = options.mode;
     trial.warmed_memory = options.is_cold ? formats::Bytes{0} : *memory;
     const unsigned rest = 100 - options.zero_percent;
-    // The guest checks itself slower than by default, to leave the processors to what is measured.
     trial.guest_options = fmt::format(
-        "zero={} compressible={} random={} hot={} rate={} check=50000",
+        "zero={} compressible={} random={} hot={} rate={} check={}",
         options.zero_percent,
         rest / 2,
         rest - rest / 2,
         options.hot,
-        options.rate);
+        options.rate,
+        options.checked);
     return trial;
 }
 
@@ -89,14 +94,21 @@ enum Figure : std::uint8_t {
     wire_rate,
     wire_bytes,
     blackout,
+    blackout_stop,
+    blackout_pages,
+    blackout_state,
+    blackout_load,
+    blackout_handover,
     felt_blackout,
     longest_gap,
     dirty_rate,
     faults,
     fault_median,
     fault_p99,
-    reference,
-    ratio,
+    idle_copy,
+    per_idle_copy,
+    busy_copy,
+    per_busy_copy,
 };
 constexpr std::array names{
     "total_ms",
@@ -104,6 +116,11 @@ constexpr std::array names{
     "wire_GiB_per_s",
     "wire_GiB",
     "blackout_ms",
+    "blackout_stop_ms",
+    "blackout_pages_ms",
+    "blackout_state_ms",
+    "blackout_load_ms",
+    "blackout_handover_ms",
     "guest_felt_blackout_ms",
     "guest_longest_gap_ms",
     "dirty_pages_per_s",
@@ -111,10 +128,18 @@ constexpr std::array names{
     "fault_p50_ms",
     "fault_p99_ms",
     "full_copy_ms",
-    "total_per_full_copy"};
+    "total_per_full_copy",
+    "busy_full_copy_ms",
+    "total_per_busy_full_copy"};
 using Sample = std::array<double, names.size()>;
 
-Sample sample_of(const TrialResult& result, double reference_ms) {
+/// How long one full copy of the same guest takes, in milliseconds; 0: not measured.
+struct FullCopy {
+    double idle = 0; ///< while it does next to nothing
+    double busy = 0; ///< while it keeps its processor as busy as the guest that is measured
+};
+
+Sample sample_of(const TrialResult& result, const FullCopy& copy) {
     constexpr auto gib = static_cast<double>(1U << 30U);
     const auto& report = result.job.report();
     Sample sample{};
@@ -123,14 +148,21 @@ Sample sample_of(const TrialResult& result, double reference_ms) {
     sample[wire_rate] = report.wire_rate() / gib;
     sample[wire_bytes] = report.wire_bytes() / gib;
     sample[blackout] = report.blackout_ms();
+    sample[blackout_stop] = report.blackout_stop_ms();
+    sample[blackout_pages] = report.blackout_pages_ms();
+    sample[blackout_state] = report.blackout_state_ms();
+    sample[blackout_load] = report.blackout_load_ms();
+    sample[blackout_handover] = report.blackout_handover_ms();
     sample[felt_blackout] = static_cast<double>(result.felt_blackout.count()) / 1000;
     sample[longest_gap] = static_cast<double>(result.longest_gap.count()) / 1000;
     sample[dirty_rate] = result.dirty_rate;
     sample[faults] = report.faults().count();
     sample[fault_median] = report.faults().median_ms();
     sample[fault_p99] = report.faults().p99_ms();
-    sample[reference] = reference_ms;
-    sample[ratio] = reference_ms > 0 ? report.total_ms() / reference_ms : 0;
+    sample[idle_copy] = copy.idle;
+    sample[per_idle_copy] = copy.idle > 0 ? report.total_ms() / copy.idle : 0;
+    sample[busy_copy] = copy.busy;
+    sample[per_busy_copy] = copy.busy > 0 ? report.total_ms() / copy.busy : 0;
     return sample;
 }
 
@@ -170,7 +202,7 @@ formats::Result<TrialResult> run_quietly(const TrialOptions& trial) {
     return result;
 }
 
-/// How long it takes to copy the same guest once, while it dirties nothing.
+/// Total time of the same guest while it dirties nothing, in milliseconds.
 formats::Result<double> measure_full_copy(MigrationOptions options) {
     options.rate = 0;
     options.mode = "precopy";
@@ -182,6 +214,19 @@ formats::Result<double> measure_full_copy(MigrationOptions options) {
     });
 }
 
+formats::Result<FullCopy> measure_full_copies(MigrationOptions options) {
+    const auto idle = measure_full_copy(options);
+    if (!idle) {
+        return formats::fail(idle.error());
+    }
+    options.checked = more_than_it_can_check;
+    const auto busy = measure_full_copy(options);
+    if (!busy) {
+        return formats::fail(busy.error());
+    }
+    return FullCopy{.idle = *idle, .busy = *busy};
+}
+
 ExitCode migrate(const MigrationOptions& options) {
     const auto trial = trial_from(options);
     if (!trial) {
@@ -189,19 +234,18 @@ ExitCode migrate(const MigrationOptions& options) {
     }
     std::vector<Sample> samples;
     for (unsigned run = 1; run <= options.runs; ++run) {
-        double reference_ms = 0;
+        formats::Result<FullCopy> copy = FullCopy{};
         if (options.has_reference) {
-            const auto full_copy = measure_full_copy(options);
-            if (!full_copy) {
-                return fail_with(full_copy.error());
-            }
-            reference_ms = *full_copy;
+            copy = measure_full_copies(options);
+        }
+        if (!copy) {
+            return fail_with(copy.error());
         }
         const auto result = run_quietly(*trial);
         if (!result) {
             return fail_with(result.error());
         }
-        samples.push_back(sample_of(*result, reference_ms));
+        samples.push_back(sample_of(*result, *copy));
         print_sample(fmt::format("{}", run), samples.back());
     }
     print_sample("median", medians_of(samples));
@@ -237,7 +281,8 @@ void add_command(
     command->add_flag(
         "--reference,!--no-reference",
         options->has_reference,
-        "Before each run, move the same guest while it dirties nothing: one full copy");
+        "Before each run, move the same guest twice while it dirties nothing, idle and busy: one "
+        "full copy");
     command->callback([options, &outcome] { outcome = migrate(*options); });
 }
 
