@@ -70,7 +70,8 @@ struct Policy {
     /// The peer counts as lost when nothing came from it, or it took nothing, for this long.
     /// Each side tells the other its own limit and is heard from four times as often.
     Duration silence = std::chrono::seconds{10};
-    /// For the answer to the plan: the destination makes its machine meanwhile.
+    /// For the plan and its answer, while the destination makes its machine; and for the source to
+    /// open its other channels, then and after a lost connection.
     Duration plan_deadline = std::chrono::seconds{30};
     /// For the destination to load all state, and for each answer of the hand-over.
     Duration handover_deadline = std::chrono::seconds{10};

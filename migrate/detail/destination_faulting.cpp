@@ -12,8 +12,6 @@ using formats::Status;
 
 namespace {
 
-/// For a source that has come back to open its other channels.
-constexpr Duration channels_deadline = std::chrono::seconds{30};
 /// A wait is begun again after that.
 constexpr Duration long_wait = std::chrono::hours{24};
 
@@ -50,7 +48,7 @@ Task<void> DestinationSession::arm() {
 }
 
 Task<void> DestinationSession::take_urgent() {
-    auto opened = co_await next_channel(ChannelRole::urgent, channels_deadline);
+    auto opened = co_await next_channel(ChannelRole::urgent, options_.policy.plan_deadline);
     if (!opened) {
         co_return formats::fail(std::move(opened).error());
     }

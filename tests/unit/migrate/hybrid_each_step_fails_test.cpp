@@ -34,6 +34,9 @@ void go_hybrid(Attempt& attempt) {
     // A source that has ended before it could say so is waited for as long as that. Longer by far
     // than a connection takes to be made again.
     attempt.destination.policy.recover_timeout = 4s;
+    // A stream that its own side closes looks to that side like an end that it wanted: its peer
+    // waits for the channels that are to come.
+    attempt.destination.policy.plan_deadline = 2s;
     attempt.destination_machine.hot_pages = filled;
     attempt.destination_machine.has_writer_thread = true;
 }
