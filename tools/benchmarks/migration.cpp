@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole migrations of the test guest between two processes on this machine.
 #include "tools/benchmarks/benchmarks.hpp"
+#include "tools/benchmarks/samples.hpp"
 #include "tools/json.hpp"
 #include "tools/quantities.hpp"
 #include "tools/trial/trial.hpp"
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -87,104 +85,62 @@ formats::Result<TrialOptions> trial_from(const MigrationOptions& options) {
     return trial;
 }
 
-/// What is measured, in the order in which it is printed.
-enum Figure : std::uint8_t {
-    total,
-    effective_rate,
-    wire_rate,
-    wire_bytes,
-    blackout,
-    blackout_stop,
-    blackout_pages,
-    blackout_state,
-    blackout_load,
-    blackout_handover,
-    felt_blackout,
-    longest_gap,
-    dirty_rate,
-    faults,
-    fault_median,
-    fault_p99,
-    idle_copy,
-    per_idle_copy,
-    busy_copy,
-    per_busy_copy,
-};
-constexpr std::array names{
-    "total_ms",
-    "effective_GiB_per_s",
-    "wire_GiB_per_s",
-    "wire_GiB",
-    "blackout_ms",
-    "blackout_stop_ms",
-    "blackout_pages_ms",
-    "blackout_state_ms",
-    "blackout_load_ms",
-    "blackout_handover_ms",
-    "guest_felt_blackout_ms",
-    "guest_longest_gap_ms",
-    "dirty_pages_per_s",
-    "faults",
-    "fault_p50_ms",
-    "fault_p99_ms",
-    "full_copy_ms",
-    "total_per_full_copy",
-    "busy_full_copy_ms",
-    "total_per_busy_full_copy"};
-using Sample = std::array<double, names.size()>;
-
 /// How long one full copy of the same guest takes, in milliseconds; 0: not measured.
 struct FullCopy {
     double idle = 0; ///< while it does next to nothing
     double busy = 0; ///< while it keeps its processor as busy as the guest that is measured
 };
 
-Sample sample_of(const TrialResult& result, const FullCopy& copy) {
+Samples no_samples() {
+    return Samples{
+        {"total_ms",
+         "effective_GiB_per_s",
+         "wire_GiB_per_s",
+         "wire_GiB",
+         "blackout_ms",
+         "blackout_stop_ms",
+         "blackout_pages_ms",
+         "blackout_state_ms",
+         "blackout_load_ms",
+         "blackout_handover_ms",
+         "guest_felt_blackout_ms",
+         "guest_longest_gap_ms",
+         "dirty_pages_per_s",
+         "faults",
+         "fault_p50_ms",
+         "fault_p99_ms",
+         "full_copy_ms",
+         "total_per_full_copy",
+         "busy_full_copy_ms",
+         "total_per_busy_full_copy"}};
+}
+
+/// In that order.
+std::vector<double> figures_of(const TrialResult& result, const FullCopy& copy) {
     constexpr auto gib = static_cast<double>(1U << 30U);
     const auto& report = result.job.report();
-    Sample sample{};
-    sample[total] = report.total_ms();
-    sample[effective_rate] = report.effective_rate() / gib;
-    sample[wire_rate] = report.wire_rate() / gib;
-    sample[wire_bytes] = report.wire_bytes() / gib;
-    sample[blackout] = report.blackout_ms();
-    sample[blackout_stop] = report.blackout_stop_ms();
-    sample[blackout_pages] = report.blackout_pages_ms();
-    sample[blackout_state] = report.blackout_state_ms();
-    sample[blackout_load] = report.blackout_load_ms();
-    sample[blackout_handover] = report.blackout_handover_ms();
-    sample[felt_blackout] = static_cast<double>(result.felt_blackout.count()) / 1000;
-    sample[longest_gap] = static_cast<double>(result.longest_gap.count()) / 1000;
-    sample[dirty_rate] = result.dirty_rate;
-    sample[faults] = report.faults().count();
-    sample[fault_median] = report.faults().median_ms();
-    sample[fault_p99] = report.faults().p99_ms();
-    sample[idle_copy] = copy.idle;
-    sample[per_idle_copy] = copy.idle > 0 ? report.total_ms() / copy.idle : 0;
-    sample[busy_copy] = copy.busy;
-    sample[per_busy_copy] = copy.busy > 0 ? report.total_ms() / copy.busy : 0;
-    return sample;
-}
-
-void print_sample(std::string_view label, const Sample& sample) {
-    std::string text = fmt::format("{{\"run\":\"{}\"", label);
-    for (std::size_t i = 0; i < names.size(); ++i) {
-        text += fmt::format(",\"{}\":{:.3f}", names[i], sample[i]);
-    }
-    fmt::print("{}}}\n", text);
-    std::fflush(stdout);
-}
-
-Sample medians_of(const std::vector<Sample>& samples) {
-    Sample medians{};
-    for (std::size_t i = 0; i < medians.size(); ++i) {
-        std::vector<double> values;
-        for (const auto& sample : samples) {
-            values.push_back(sample[i]);
-        }
-        medians[i] = median(std::move(values));
-    }
-    return medians;
+    const auto total = report.total_ms();
+    return {
+        total,
+        report.effective_rate() / gib,
+        report.wire_rate() / gib,
+        report.wire_bytes() / gib,
+        report.blackout_ms(),
+        report.blackout_stop_ms(),
+        report.blackout_pages_ms(),
+        report.blackout_state_ms(),
+        report.blackout_load_ms(),
+        report.blackout_handover_ms(),
+        static_cast<double>(result.felt_blackout.count()) / 1000,
+        static_cast<double>(result.longest_gap.count()) / 1000,
+        result.dirty_rate,
+        report.faults().count(),
+        report.faults().median_ms(),
+        report.faults().p99_ms(),
+        copy.idle,
+        copy.idle > 0 ? total / copy.idle : 0,
+        copy.busy,
+        copy.busy > 0 ? total / copy.busy : 0};
 }
 
 formats::Result<TrialResult> run_quietly(const TrialOptions& trial) {
@@ -232,8 +188,8 @@ ExitCode migrate(const MigrationOptions& options) {
     if (!trial) {
         return fail_with(trial.error());
     }
-    std::vector<Sample> samples;
-    for (unsigned run = 1; run <= options.runs; ++run) {
+    Samples samples = no_samples();
+    for (unsigned run = 0; run < options.runs; ++run) {
         formats::Result<FullCopy> copy = FullCopy{};
         if (options.has_reference) {
             copy = measure_full_copies(options);
@@ -245,10 +201,9 @@ ExitCode migrate(const MigrationOptions& options) {
         if (!result) {
             return fail_with(result.error());
         }
-        samples.push_back(sample_of(*result, *copy));
-        print_sample(fmt::format("{}", run), samples.back());
+        samples.add(figures_of(*result, *copy));
     }
-    print_sample("median", medians_of(samples));
+    samples.print_medians();
     return ExitCode::done;
 }
 

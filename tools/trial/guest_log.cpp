@@ -42,7 +42,8 @@ std::optional<GuestReport> parse_guest_report(std::string_view line) {
     }
     GuestReport report;
     std::uint64_t gap_us = 0;
-    const std::array<std::pair<std::string_view, std::uint64_t*>, 8> fields{
+    std::uint64_t t_us = 0;
+    const std::array<std::pair<std::string_view, std::uint64_t*>, 9> fields{
         {{"n", &report.sequence},
          {"cpu", &report.cpu},
          {"checked", &report.pages_checked},
@@ -50,6 +51,7 @@ std::optional<GuestReport> parse_guest_report(std::string_view line) {
          {"dirtied", &report.pages_dirtied},
          {"errors", &report.errors},
          {"gap_us", &gap_us},
+         {"t_us", &t_us},
          {"tsc_back", &report.tsc_steps_back}}};
     for (const auto& [key, into] : fields) {
         const auto value = number_of(line, key);
@@ -59,6 +61,7 @@ std::optional<GuestReport> parse_guest_report(std::string_view line) {
         *into = *value;
     }
     report.gap = std::chrono::microseconds{gap_us};
+    report.at = std::chrono::microseconds{t_us};
     return report;
 }
 
@@ -107,6 +110,22 @@ GuestLog::Totals GuestLog::totals() const {
         first = false;
     }
     return totals;
+}
+
+std::optional<double>
+GuestLog::rate(std::size_t begin, std::size_t end, std::chrono::microseconds window) const {
+    const auto pages = [](const GuestReport& report) {
+        return report.pages_checked + report.pages_dirtied;
+    };
+    const GuestReport& last = reports_[end];
+    for (std::size_t at = end; at-- > begin;) {
+        const GuestReport& first = reports_[at];
+        if (last.at - first.at >= window) {
+            const std::chrono::duration<double> took = last.at - first.at;
+            return static_cast<double>(pages(last) - pages(first)) / took.count();
+        }
+    }
+    return std::nullopt;
 }
 
 std::chrono::microseconds GuestLog::hand_over_gap() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -22,6 +23,7 @@ struct GuestReport {
     std::uint64_t pages_dirtied = 0;
     std::uint64_t errors = 0;
     std::uint64_t tsc_steps_back = 0;
+    std::chrono::microseconds at{0}; ///< by the guest's clock, since its start
     /// Largest gap between two turns of its loop since the report before.
     std::chrono::microseconds gap{0};
 };
@@ -52,6 +54,11 @@ public:
         std::uint64_t least_sweeps = 0;
     };
     [[nodiscard]] Totals totals() const;
+    /// Pages a second, dirtied and checked, by the guest's clock from the report before
+    /// `reports()[end]` that is at least `window` older up to that one; of a guest with one vCPU.
+    /// Nothing where there is none such at or after `begin`.
+    [[nodiscard]] std::optional<double>
+    rate(std::size_t begin, std::size_t end, std::chrono::microseconds window) const;
     /// In the log of a destination: the largest gap in the first two reports of any vCPU. The first
     /// may have been made before the hand-over and only written after it.
     [[nodiscard]] std::chrono::microseconds hand_over_gap() const;

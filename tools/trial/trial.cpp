@@ -27,6 +27,9 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr std::chrono::milliseconds look_interval{20};
+/// Of a guest's rate of work: long enough for a few of its reports.
+constexpr std::chrono::milliseconds rate_window{200};
+constexpr double recovered_share = 0.9;
 
 /// A directory of our own, removed with everything in it.
 class ScratchDirectory {
@@ -101,6 +104,7 @@ public:
           scratch_{std::move(scratch)} {}
 
     Result<TrialResult> run();
+    Result<CancelTrialResult> run_cancelled(std::uint32_t throttle_percent);
 
 private:
     Result<Instance> start(std::string_view name, std::vector<std::string> arguments);
@@ -108,6 +112,15 @@ private:
     Result<Instance> start_destination();
     /// Looks until `holds` or the instance dies or patience ends.
     Status await(Instance& instance, std::string_view what, const std::function<bool()>& holds);
+    /// A guest and a destination for it, and both their APIs.
+    struct Pair {
+        Instance source;
+        Instance destination;
+        ApiClient source_api;
+        std::string listen;
+    };
+    Result<Pair> start_both();
+    Result<api::Job> begin_migration(ApiClient& source, const std::string& to);
     Result<api::Job> migrate(ApiClient& source, const std::string& to);
     Status await_full_sweep(Instance& destination, const GuestLog::Totals& before);
 
@@ -196,14 +209,20 @@ Result<Instance> Trial::start_destination() {
         {"receive", "--listen", "127.0.0.1:0", "--tls", (scratch_ / "pki").string()});
 }
 
-Result<api::Job> Trial::migrate(ApiClient& source, const std::string& to) {
+Result<api::Job> Trial::begin_migration(ApiClient& source, const std::string& to) {
     api::MigrateRequest request;
     request.set_to(to);
     request.set_tls_directory((scratch_ / "pki").string());
     request.set_downtime_ms(static_cast<double>(options_.downtime.count()));
     request.set_streams(options_.streams);
     request.set_mode(options_.mode);
-    auto job = source.migrate(request);
+    request.set_on_stall(options_.on_stall);
+    request.set_bandwidth(static_cast<double>(options_.bandwidth.value()));
+    return source.migrate(request);
+}
+
+Result<api::Job> Trial::migrate(ApiClient& source, const std::string& to) {
+    auto job = begin_migration(source, to);
     if (job) {
         job = source.watch(job->id(), [this](const api::Job& now) {
             observer_.progress(now);
@@ -226,7 +245,7 @@ Status Trial::await_full_sweep(Instance& destination, const GuestLog::Totals& be
     });
 }
 
-Result<TrialResult> Trial::run() {
+Result<Trial::Pair> Trial::start_both() {
     const std::array hosts{std::string{"localhost"}, std::string{"127.0.0.1"}};
     if (auto made = transport::make_pki(scratch_ / "pki", hosts); !made) {
         return fail(std::move(made).error());
@@ -245,44 +264,123 @@ Result<TrialResult> Trial::run() {
     if (!source_api || !listening) {
         return fail(ErrorCode::internal, "a VMM process does not answer");
     }
+    std::this_thread::sleep_for(options_.settle);
+    return Pair{
+        .source = *std::move(source),
+        .destination = *std::move(destination),
+        .source_api = *std::move(source_api),
+        .listen = listening->listen()};
+}
+
+Result<TrialResult> Trial::run() {
+    auto pair = start_both();
+    if (!pair) {
+        return fail(std::move(pair).error());
+    }
+    auto& [source, destination, source_api, listen] = *pair;
     TrialResult result;
-    if (auto vm = source_api->vm(); vm) {
+    if (auto vm = source_api.vm(); vm) {
         result.hypervisor = vm->hypervisor();
     }
-    std::this_thread::sleep_for(options_.settle);
     if (auto warmed = warm_up(options_.warmed_memory); !warmed) {
         return fail(std::move(warmed).error());
     }
-    source->log.refresh();
-    const auto before = source->log.totals();
-    const auto reports_before = source->log.reports().size();
+    source.log.refresh();
+    const auto before = source.log.totals();
+    const auto reports_before = source.log.reports().size();
     const auto started = Clock::now();
     observer_.step("moving it");
-    auto job = migrate(*source_api, listening->listen());
+    auto job = migrate(source_api, listen);
     if (!job) {
         return fail(std::move(job).error());
     }
     const std::chrono::duration<double> took = Clock::now() - started;
-    source->log.refresh();
-    const auto left = source->log.totals();
+    source.log.refresh();
+    const auto left = source.log.totals();
     observer_.step("the guest checks all its memory at the destination");
-    if (auto swept = await_full_sweep(*destination, left); !swept) {
+    if (auto swept = await_full_sweep(destination, left); !swept) {
         return fail(std::move(swept).error());
     }
     result.job = *std::move(job);
-    result.guest = destination->log.totals();
+    result.guest = destination.log.totals();
     result.dirty_rate =
         static_cast<double>(left.pages_dirtied - before.pages_dirtied) / took.count();
-    result.felt_blackout = destination->log.hand_over_gap();
+    result.felt_blackout = destination.log.hand_over_gap();
     result.longest_gap = result.felt_blackout;
-    const auto& reports = source->log.reports();
+    const auto& reports = source.log.reports();
     for (auto at = reports_before; at < reports.size(); ++at) {
         result.longest_gap = std::max(result.longest_gap, reports[at].gap);
     }
     return result;
 }
 
+Result<CancelTrialResult> Trial::run_cancelled(std::uint32_t throttle_percent) {
+    auto pair = start_both();
+    if (!pair) {
+        return fail(std::move(pair).error());
+    }
+    auto& [source, destination, source_api, listen] = *pair;
+    GuestLog& log = source.log;
+    const auto last_rate = [&log](std::size_t begin) {
+        const auto count = log.reports().size();
+        return count > begin ? log.rate(begin, count - 1, rate_window) : std::nullopt;
+    };
+    log.refresh();
+    const auto before = log.rate(0, log.reports().size() - 1, options_.settle / 2);
+    if (!before) {
+        return fail(ErrorCode::internal, "the guest has not reported its work");
+    }
+    CancelTrialResult result;
+    result.rate_before = *before;
+    observer_.step("moving it, in vain");
+    auto job = begin_migration(source_api, listen);
+    if (job) {
+        job = source_api.watch(job->id(), [&](const api::Job& now) {
+            result.throttle_percent = now.progress().throttle_percent();
+            return result.throttle_percent < throttle_percent;
+        });
+    }
+    if (!job || result.throttle_percent < throttle_percent) {
+        return job ? fail(ErrorCode::internal, "the migration ended before the guest was slow")
+                   : fail(std::move(job).error());
+    }
+    std::this_thread::sleep_for(2 * rate_window);
+    log.refresh();
+    result.rate_meanwhile = last_rate(0).value_or(0);
+    observer_.step("cancelling it");
+    const auto reports_before = log.reports().size();
+    const auto cancelled = Clock::now();
+    const auto since = [cancelled] {
+        return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - cancelled);
+    };
+    job = source_api.cancel(job->id());
+    if (job) {
+        job = source_api.watch(job->id(), [](const api::Job&) { return true; });
+    }
+    if (!job) {
+        return fail(std::move(job).error());
+    }
+    result.answered = since();
+    auto recovered = await(source, "the guest to be as fast as before", [&] {
+        result.rate_after = last_rate(reports_before).value_or(0);
+        result.recovered = since();
+        return result.rate_after >= recovered_share * result.rate_before;
+    });
+    if (!recovered) {
+        return fail(std::move(recovered).error());
+    }
+    result.guest = log.totals();
+    return result;
+}
+
 } // namespace
+
+Result<CancelTrialResult> run_cancel_trial(
+    const TrialOptions& options, std::uint32_t throttle_percent, const TrialObserver& observer) {
+    return formats::then(ScratchDirectory::make(), [&](ScratchDirectory scratch) {
+        return Trial{options, observer, std::move(scratch)}.run_cancelled(throttle_percent);
+    });
+}
 
 Result<TrialResult> run_trial(const TrialOptions& options, const TrialObserver& observer) {
     return formats::then(ScratchDirectory::make(), [&](ScratchDirectory scratch) {

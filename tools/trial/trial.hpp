@@ -25,6 +25,8 @@ struct TrialOptions {
     std::chrono::milliseconds downtime{100};
     std::uint32_t streams = 0; ///< 0: auto
     std::string mode;          ///< of the migration; empty: what the instance takes
+    std::string on_stall;      ///< the same
+    formats::Bytes bandwidth;  ///< of the migration, a second; 0: no limit
     /// How long the guest works before it is moved.
     std::chrono::milliseconds settle{1000};
     /// Memory touched and given back just before the move. A host that is a virtual machine itself
@@ -55,6 +57,25 @@ struct TrialResult {
 /// Sets up, moves, waits until the guest has checked every page at the destination, and cleans
 /// up. A failed migration is an Error; a guest that found errors is a result.
 formats::Result<TrialResult> run_trial(const TrialOptions& options, const TrialObserver& observer);
+
+struct CancelTrialResult {
+    GuestLog::Totals guest;
+    std::uint32_t throttle_percent = 0; ///< of the guest when the cancel was sent
+    /// From then until the job had ended, and until the guest had worked for 200 ms at 90 % of its
+    /// rate before the migration, as seen through its log.
+    std::chrono::milliseconds answered{0};
+    std::chrono::milliseconds recovered{0};
+    /// Pages a second that the guest dirtied and checked: before the migration, in its last 200 ms,
+    /// and once it had recovered.
+    double rate_before = 0;
+    double rate_meanwhile = 0;
+    double rate_after = 0;
+};
+
+/// A migration whose goal the guest does not meet, cancelled once the guest is slowed down by
+/// `throttle_percent`. The guest reports every 50 ms or more often and has one vCPU.
+formats::Result<CancelTrialResult> run_cancel_trial(
+    const TrialOptions& options, std::uint32_t throttle_percent, const TrialObserver& observer);
 
 /// This program, and the test guest built with it or installed beside it.
 std::filesystem::path own_program();

@@ -52,6 +52,7 @@ TEST_SUITE("tools.guest_log") {
         CHECK(report->pages_dirtied == 30);
         CHECK(report->errors == 4);
         CHECK(report->gap == 1500us); // not max_gap_us
+        CHECK(report->at == 1400000us);
         CHECK(report->tsc_steps_back == 1);
     }
 
@@ -82,6 +83,27 @@ TEST_SUITE("tools.guest_log") {
         file.append("\n");
         log.refresh();
         CHECK(log.reports().size() == 3);
+    }
+
+    TEST_CASE(
+        "a rate of work is of a window that is long enough, and of nothing before its begin") {
+        const TemporaryFile file;
+        GuestLog log{file.path()};
+        for (int n = 0; n < 5; ++n) {
+            file.append(fmt::format(
+                "wherry-guest report n={0} cpu=0 t_us={1} pages=9 checked={2} sweeps=1 dirtied={2} "
+                "errors=0 gap_us=1 max_gap_us=20 tsc_back=0\n",
+                n,
+                n * 50'000,
+                n * n * 10));
+        }
+        log.refresh();
+        REQUIRE(log.reports().size() == 5);
+        CHECK(log.rate(0, 4, 100ms) == 2 * (160 - 40) / 0.1);
+        CHECK(log.rate(0, 4, 101ms) == 2 * (160 - 10) / 0.15);
+        CHECK(log.rate(2, 4, 100ms) == 2 * (160 - 40) / 0.1);
+        CHECK_FALSE(log.rate(3, 4, 100ms));
+        CHECK_FALSE(log.rate(0, 0, 100ms));
     }
 
     TEST_CASE("only a vCPU's first two reports can span the hand-over") {
