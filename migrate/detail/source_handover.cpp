@@ -60,12 +60,12 @@ Task<void> SourceSession::drain() {
     }
     const auto standing = progress_.now();
     blackout.stop = standing - stopped_at_;
-    dirtylog::DirtySet left = *dirty_;
-    step = co_await collect();
+    dirtylog::DirtySet left = rounds_.dirty();
+    step = co_await rounds_.collect();
     if (!step) {
         co_return step;
     }
-    dirty_->merge(left);
+    rounds_.dirty().merge(left);
     step = leaves_pages_ ? co_await name_missing_pages() : co_await send_last_pages();
     if (!step) {
         co_return step;
@@ -90,12 +90,12 @@ Task<void> SourceSession::drain() {
 }
 
 Task<void> SourceSession::send_last_pages() {
-    co_return co_await send_round(*dirty_, Pace::full, true);
+    co_return co_await send_round(rounds_.dirty(), Pace::full, true);
 }
 
 /// The round that ends pre-copy is empty then.
 Task<void> SourceSession::name_missing_pages() {
-    order_.emplace(*dirty_);
+    order_.emplace(rounds_.dirty());
     urgent_->serve(
         machine_.memory(), *order_, limit_, urgent_counters_, [this](const formats::Error& error) {
             lose_pages(error);
@@ -106,7 +106,7 @@ Task<void> SourceSession::name_missing_pages() {
         co_return ended;
     }
     push_round_ = round_;
-    co_return co_await send_missing(link_.channel(), *dirty_);
+    co_return co_await send_missing(link_.channel(), rounds_.dirty());
 }
 
 Task<void> SourceSession::send_state() {
@@ -230,7 +230,7 @@ Task<void> SourceSession::start_guest(bool from_memory) {
             co_return ended;
         }
     }
-    slow_down(0);
+    rounds_.release();
     auto go_on = [this] {
         return stopped_->go_on();
     };
