@@ -4,6 +4,7 @@
 #include "formats/error_message.hpp"
 #include "formats/little_endian.hpp"
 #include "formats/page_digest.hpp"
+#include "formats/page_map.hpp"
 #include "formats/page_run.hpp"
 #include "formats/page_set.hpp"
 #include "formats/proto/image.pb.h"
@@ -65,6 +66,7 @@ constexpr std::size_t end = 88;
 constexpr std::string_view header_magic = "WHERRYIM";
 constexpr std::string_view trailer_magic = "WHERRYIE";
 constexpr std::string_view section_magic = "WHSC";
+constexpr std::array known_features{superseded_pages_feature};
 constexpr std::uint16_t critical_flag = 1;
 /// More than this no file has, so that sums of lengths do not wrap.
 constexpr std::uint64_t longest = std::uint64_t{1} << 56U;
@@ -190,12 +192,18 @@ std::string_view name_of(SectionType type) noexcept {
         return "list of absent pages";
     case SectionType::index:
         return "index";
+    case SectionType::page_map:
+        return "page map";
     }
     return "section of an unknown type";
 }
 
+bool ImageHeader::needs(std::string_view critical_feature) const {
+    return std::ranges::find(critical_features, critical_feature) != critical_features.end();
+}
+
 bool is_known(SectionType type) noexcept {
-    return type >= SectionType::description && type <= SectionType::index;
+    return type >= SectionType::description && type <= SectionType::page_map;
 }
 
 Bytes front_length(const SectionHead& head) noexcept {
@@ -217,6 +225,8 @@ Bytes section_payload_limit(SectionType type) noexcept {
         return page_set_limit;
     case SectionType::index:
         return Bytes{index_entry_size} * image_sections_limit;
+    case SectionType::page_map:
+        return Bytes{page_map_entry_size} * page_map_entries_limit;
     }
     return Bytes{0};
 }
@@ -264,17 +274,20 @@ Result<ImageHeader> decode_image_header(std::span<const std::byte, image_block> 
     if (!critical || !optional) {
         return fail(std::move(critical ? optional : critical).error());
     }
-    if (!critical->empty()) {
-        std::vector<std::string> shown;
-        for (const auto& name : *critical) {
+    std::vector<std::string> shown;
+    for (const auto& name : *critical) {
+        if (std::ranges::find(known_features, name) == known_features.end()) {
             shown.push_back(sanitised(name, image_feature_name_limit));
         }
+    }
+    if (!shown.empty()) {
         return fail(
             ErrorCode::unsupported,
             fmt::format("it needs what this version does not know: {}", fmt::join(shown, ", ")));
     }
     ImageHeader header;
     std::memcpy(header.id.data(), message.image_id().data(), header.id.size());
+    header.critical_features = *std::move(critical);
     header.optional_features = *std::move(optional);
     return header;
 }

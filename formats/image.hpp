@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 /// An image of a VM as bytes: the header, what stands in front of each section, the index and the
@@ -22,6 +23,8 @@ inline constexpr std::size_t section_head_size = 80;
 inline constexpr std::size_t index_entry_size = 64;
 inline constexpr std::size_t image_features_limit = 64;
 inline constexpr std::size_t image_feature_name_limit = 64;
+/// Critical: a page may be in several chunks, and the last of them in the file counts.
+inline constexpr std::string_view superseded_pages_feature = "superseded-pages";
 inline constexpr std::uint32_t image_sections_limit = std::uint32_t{1} << 24U;
 
 using ImageId = std::array<std::byte, 16>;
@@ -35,6 +38,7 @@ enum class SectionType : std::uint16_t {
     pages = 3,         ///< a chunk: a page batch, its raw bytes from the next block on
     absent_pages = 4,  ///< a page set: contents that are not in this image
     index = 5,         ///< the last section: where the others are
+    page_map = 6,      ///< which chunk each page is in; may be missing
 };
 /// "chunk of pages", for messages; "section of an unknown type" for numbers that are none.
 std::string_view name_of(SectionType type) noexcept;
@@ -44,6 +48,7 @@ struct ImageHeader {
     ImageId id{};
     std::vector<std::string> critical_features;
     std::vector<std::string> optional_features;
+    [[nodiscard]] bool needs(std::string_view critical_feature) const;
 };
 
 /// One section. In the file: its head, its table, zeros up to the next block, its payload, zeros up
@@ -83,7 +88,7 @@ using SectionHeadBytes = std::array<std::byte, section_head_size>;
 
 ImageBlock encode_image_header(const ImageHeader& header);
 /// Total, as all of these. `version_mismatch` for another version, `unsupported`, naming them, for
-/// critical features: none is known to this version.
+/// critical features that this version does not know.
 Result<ImageHeader> decode_image_header(std::span<const std::byte, image_block> block);
 
 SectionHeadBytes

@@ -172,7 +172,7 @@ Status write_guest(
         return fail(std::move(file).error());
     }
     file->expect(size_at_most(pages->count()));
-    auto writer = ImageWriter::begin(*file, description);
+    auto writer = ImageWriter::begin(*file, description, {});
     if (!writer) {
         return fail(std::move(writer).error());
     }
@@ -227,7 +227,7 @@ join_halves(ImageReader& source, ImageReader& destination, const std::filesystem
     description.extent = ImageExtent::whole;
     description.absent = PageCount{0};
     description.written_at = std::max(description.written_at, source.description().written_at);
-    auto writer = ImageWriter::begin(*file, description);
+    auto writer = ImageWriter::begin(*file, description, {});
     if (!writer) {
         return fail(std::move(writer).error());
     }

@@ -4,6 +4,7 @@ set(formats_tests
   image_test.cpp
   page_bitmap_test.cpp
   page_digest_test.cpp
+  page_map_test.cpp
   page_range_test.cpp
   page_run_test.cpp
   page_set_test.cpp
