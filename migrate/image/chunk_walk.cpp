@@ -38,6 +38,20 @@ std::string numbers_of(PageRange pages) {
         "{:#x} to {:#x}", pages.first().value(), (pages.end() - PageCount{1}).value());
 }
 
+Status
+note_run(PageMapBuilder& found, const ChunkRules& rules, PageRange pages, std::uint32_t number) {
+    if (!is_ram(rules.regions, pages) || (rules.absent != nullptr && meets(*rules.absent, pages)) ||
+        (!rules.may_supersede && found.has_any(pages))) {
+        return fail(
+            ErrorCode::corrupted,
+            fmt::format(
+                "not all of its pages {} are RAM that is in this image, and once",
+                numbers_of(pages)));
+    }
+    found.add(pages, number);
+    return {};
+}
+
 Status take_counting(
     const PageRun& run,
     std::span<const std::byte> bytes,
@@ -117,16 +131,12 @@ bool ChunkWalk::wait_for_turn(std::unique_lock<std::mutex>& lock, std::size_t tu
 }
 
 Status ChunkWalk::look_at(const std::vector<PageRun>& runs, std::uint32_t number) {
+    const ChunkRules rules{
+        .regions = regions_, .absent = &absent_, .may_supersede = may_supersede_};
     for (const PageRun& run : runs) {
-        if (!is_ram(regions_, run.pages) || meets(absent_, run.pages) ||
-            (!may_supersede_ && found_.has_any(run.pages))) {
-            return fail(
-                ErrorCode::corrupted,
-                fmt::format(
-                    "not all of its pages {} are RAM that is in this image, and once",
-                    numbers_of(run.pages)));
+        if (auto good = note_run(found_, rules, run.pages, number); !good) {
+            return good;
         }
-        found_.add(run.pages, number);
     }
     return {};
 }

@@ -26,6 +26,17 @@ using TakePages =
 bool is_ram(std::span<const formats::PageRange> regions, formats::PageRange pages) noexcept;
 /// "0x10 to 0x1f", for messages.
 std::string numbers_of(formats::PageRange pages);
+/// What a chunk's pages must be.
+struct ChunkRules {
+    std::span<const formats::PageRange> regions;
+    const dirtylog::DirtySet* absent = nullptr; ///< no chunk has these; null: none
+    bool may_supersede = false;                 ///< a page may be in several chunks
+};
+/// A run of chunk `number`, which is looked at in the order of the file. `corrupted` where it is
+/// against the rules.
+formats::Status note_run(
+    PageMapBuilder& found, const ChunkRules& rules, formats::PageRange pages, std::uint32_t number);
+
 /// The parts of a run of chunk `number` that count by `map`, each with its bytes; of a run of zeros
 /// there are none.
 formats::Status take_counting(

@@ -60,9 +60,10 @@ write_pages(const vmm::GuestMemory& memory, const dirtylog::DirtySet& pages, Ima
     return done;
 }
 
-Bytes size_at_most(PageCount pages) {
-    const Bytes raw = formats::bytes_of(pages);
-    return raw + raw / overhead_divisor + fixed_overhead;
+template <typename Image>
+Status accept(const Image& image, const HostOffer& host) {
+    auto accepted = accept_plan(image.description().plan, host);
+    return accepted ? Status{} : fail(std::move(accepted).error().during(image.name()));
 }
 
 Status refuse_pair(std::string why) {
@@ -143,6 +144,22 @@ Status copy_both(
 
 } // namespace
 
+ImageDescription
+describe_guest(vmm::Machine& machine, ImageDescription given, PageCount populated) {
+    Plan plan = plan_for(machine);
+    plan.vm_name = std::move(given.plan.vm_name);
+    plan.vm_id = std::move(given.plan.vm_id);
+    plan.stays_paused = given.plan.stays_paused;
+    plan.populated = formats::bytes_of(populated);
+    given.plan = std::move(plan);
+    return given;
+}
+
+Bytes image_size_at_most(PageCount pages) {
+    const Bytes raw = formats::bytes_of(pages);
+    return raw + raw / overhead_divisor + fixed_overhead;
+}
+
 Status write_guest(
     vmm::Machine& machine,
     ImageDescription description,
@@ -161,18 +178,13 @@ Status write_guest(
     if (!pages) {
         return fail(pages.error());
     }
-    Plan plan = plan_for(machine);
-    plan.vm_name = std::exchange(description.plan.vm_name, {});
-    plan.vm_id = std::exchange(description.plan.vm_id, {});
-    plan.stays_paused = description.plan.stays_paused;
-    plan.populated = formats::bytes_of(pages->count());
-    description.plan = std::move(plan);
+    description = describe_guest(machine, std::move(description), pages->count());
     description.absent = absent.count();
     auto file = NewImageFile::create(path);
     if (!file) {
         return fail(std::move(file).error());
     }
-    file->expect(size_at_most(pages->count()));
+    file->expect(image_size_at_most(pages->count()));
     auto writer = ImageWriter::begin(*file, description, options);
     if (!writer) {
         return fail(std::move(writer).error());
@@ -187,8 +199,11 @@ Status write_guest(
 }
 
 Status accept_image(const ImageReader& image, const HostOffer& host) {
-    auto accepted = accept_plan(image.description().plan, host);
-    return accepted ? Status{} : fail(std::move(accepted).error().during(image.name()));
+    return accept(image, host);
+}
+
+Status accept_image(const ImageStream& image, const HostOffer& host) {
+    return accept(image, host);
 }
 
 Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads) {
@@ -210,6 +225,21 @@ Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads
         },
         threads);
     return formats::then(std::move(placed), [&] { return machine.restore(*state); });
+}
+
+Status restore_guest(ImageStream& image, vmm::Machine& machine) {
+    if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
+        return fail(std::move(fits).error().during(image.name()));
+    }
+    FilePlacement placement{machine.memory()};
+    if (auto placed = image.read_guest(placement); !placed) {
+        return placed;
+    }
+    const auto state = vmm::decode_machine_state(image.machine_state());
+    if (!state) {
+        return fail(formats::Error{state.error()}.during(image.name()));
+    }
+    return machine.restore(*state);
 }
 
 Status join_halves(

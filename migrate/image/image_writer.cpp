@@ -50,7 +50,7 @@ std::span<const std::byte> page_of(std::span<const std::byte> bytes, PageCount i
 } // namespace
 
 ImageWriter::ImageWriter(
-    NewImageFile& file,
+    ImageSink& file,
     const formats::ImageId& id,
     const ImageDescription& description,
     const ImageOptions& options)
@@ -67,7 +67,7 @@ ImageWriter::ImageWriter(
 }
 
 Result<ImageWriter> ImageWriter::begin(
-    NewImageFile& file, const ImageDescription& description, const ImageOptions& options) {
+    ImageSink& file, const ImageDescription& description, const ImageOptions& options) {
     auto id = make_image_id();
     if (!id) {
         return fail(std::move(id).error());
@@ -162,6 +162,7 @@ Status ImageWriter::add_page(PageRange page, std::span<const std::byte> bytes) {
     if (!is_zero) {
         raw_.reserve(formats::bytes_of(options_.chunk_pages).value());
         raw_.insert(raw_.end(), bytes.begin(), bytes.end());
+        raw_pages_ += PageCount{1};
     }
     return {};
 }

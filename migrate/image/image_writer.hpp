@@ -25,7 +25,7 @@ class ImageWriter {
 public:
     /// Begins it: `file` outlives the writer.
     static formats::Result<ImageWriter>
-    begin(NewImageFile& file, const ImageDescription& description, const ImageOptions& options);
+    begin(ImageSink& file, const ImageDescription& description, const ImageOptions& options);
 
     /// As vmm::encode makes them.
     formats::Status add_machine_state(std::span<const std::byte> state);
@@ -36,10 +36,14 @@ public:
     /// Page map, index and trailer; the file is published.
     formats::Status finish();
 
+    /// Stored so far or in the chunk that is being filled, each time that they were given; zeros
+    /// not counted.
+    [[nodiscard]] formats::PageCount raw_pages() const noexcept { return raw_pages_; }
+
 private:
     enum class Need : std::uint8_t { critical, optional };
     ImageWriter(
-        NewImageFile& file,
+        ImageSink& file,
         const formats::ImageId& id,
         const ImageDescription& description,
         const ImageOptions& options);
@@ -55,7 +59,7 @@ private:
     formats::Status flush_pages();
     formats::Status write_end();
 
-    NewImageFile* file_;
+    ImageSink* file_;
     ImageOptions options_;
     formats::ImageId id_;
     formats::ImageBlock header_;
@@ -65,6 +69,7 @@ private:
     PageMapBuilder page_map_;                   ///< with the chunk that is being filled
     formats::PageBatchBuilder batch_{0};
     std::vector<std::byte> raw_; ///< of batch_
+    formats::PageCount raw_pages_;
 };
 
 } // namespace wherry::migrate
