@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     auto outcome = ExitCode::done;
     wherry::tools::add_migration(app, outcome);
+    wherry::tools::add_snapshot(app, outcome);
     wherry::tools::add_dirty_scan(app, outcome);
     wherry::tools::add_faults(app, outcome);
     wherry::tools::add_harvest(app, outcome);

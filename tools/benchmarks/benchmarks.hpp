@@ -15,6 +15,7 @@ namespace wherry::tools {
 /// Each adds one subcommand, which measures, prints one JSON object a line, the median last, and
 /// leaves in `outcome` how it ended. `outcome` outlives the parsing.
 void add_migration(CLI::App& app, ExitCode& outcome);
+void add_snapshot(CLI::App& app, ExitCode& outcome);
 void add_dirty_scan(CLI::App& app, ExitCode& outcome);
 void add_faults(CLI::App& app, ExitCode& outcome);
 void add_harvest(CLI::App& app, ExitCode& outcome);
