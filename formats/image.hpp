@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 /// An image of a VM as bytes: the header, what stands in front of each section, the index and the
@@ -22,6 +23,10 @@ inline constexpr std::size_t section_head_size = 80;
 inline constexpr std::size_t index_entry_size = 64;
 inline constexpr std::size_t image_features_limit = 64;
 inline constexpr std::size_t image_feature_name_limit = 64;
+/// Critical: a page may be in several chunks, and the last of them in the file counts.
+inline constexpr std::string_view superseded_pages_feature = "superseded-pages";
+/// Critical: sections may be compressed, and say so.
+inline constexpr std::string_view zstd_feature = "zstd";
 inline constexpr std::uint32_t image_sections_limit = std::uint32_t{1} << 24U;
 
 using ImageId = std::array<std::byte, 16>;
@@ -35,6 +40,7 @@ enum class SectionType : std::uint16_t {
     pages = 3,         ///< a chunk: a page batch, its raw bytes from the next block on
     absent_pages = 4,  ///< a page set: contents that are not in this image
     index = 5,         ///< the last section: where the others are
+    page_map = 6,      ///< which chunk each page is in; may be missing
 };
 /// "chunk of pages", for messages; "section of an unknown type" for numbers that are none.
 std::string_view name_of(SectionType type) noexcept;
@@ -44,6 +50,7 @@ struct ImageHeader {
     ImageId id{};
     std::vector<std::string> critical_features;
     std::vector<std::string> optional_features;
+    [[nodiscard]] bool needs(std::string_view critical_feature) const;
 };
 
 /// One section. In the file: its head, its table, zeros up to the next block, its payload, zeros up
@@ -51,6 +58,7 @@ struct ImageHeader {
 struct SectionHead {
     SectionType type{};
     bool is_critical = true;        ///< a reader that does not know the type must refuse the image
+    bool is_compressed = false;     ///< its payload is stored as one zstd frame
     std::uint32_t table_length = 0; ///< bytes
     Bytes payload_length;
     ImageDigest digest{}; ///< of table and payload
@@ -59,7 +67,8 @@ struct SectionHead {
 /// From the head to the payload, and of the whole section.
 Bytes front_length(const SectionHead& head) noexcept;
 Bytes section_length(const SectionHead& head) noexcept;
-/// Payload and table of a section of a known type are not longer than this.
+/// Payload and table of a section of a known type are not longer than this, as stored and as they
+/// would be uncompressed.
 Bytes section_payload_limit(SectionType type) noexcept;
 std::uint32_t section_table_limit(SectionType type) noexcept;
 
@@ -83,7 +92,7 @@ using SectionHeadBytes = std::array<std::byte, section_head_size>;
 
 ImageBlock encode_image_header(const ImageHeader& header);
 /// Total, as all of these. `version_mismatch` for another version, `unsupported`, naming them, for
-/// critical features: none is known to this version.
+/// critical features that this version does not know.
 Result<ImageHeader> decode_image_header(std::span<const std::byte, image_block> block);
 
 SectionHeadBytes

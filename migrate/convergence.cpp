@@ -159,9 +159,9 @@ std::string Convergence::explain(BytesPerSecond dirty_rate) const {
     const std::string slowed =
         throttle_ == 0 ? std::string{} : fmt::format(", slowed down by {} %,", throttle_);
     return fmt::format(
-        "the migration does not converge: after {} rounds {:.1f} MiB are left while the "
-        "guest{} dirties {:.1f} MiB/s and {:.1f} MiB/s get across, so the blackout would be {} ms "
-        "with a goal of {} ms; --downtime {}ms would do, --on-stall stop accepts any blackout",
+        "after {} rounds {:.1f} MiB are left while the guest{} dirties {:.1f} MiB/s and {:.1f} "
+        "MiB/s are sent, so the blackout would be {} ms with a goal of {} ms; --downtime {}ms "
+        "would do",
         rounds_,
         in_mib(formats::bytes_of(last_).value()),
         slowed,

@@ -79,7 +79,7 @@ public:
     [[nodiscard]] BytesPerSecond goodput() const noexcept { return goodput_; }
     /// The last round ended behind the deadline.
     [[nodiscard]] bool is_late() const noexcept { return is_late_; }
-    /// After give_up: one sentence with the numbers and the remedies. `dirty_rate` is the guest's.
+    /// After give_up: the numbers, and the goal that would do. `dirty_rate` is the guest's.
     [[nodiscard]] std::string explain(BytesPerSecond dirty_rate) const;
 
 private:

@@ -56,8 +56,7 @@ SourceSession::SourceSession(
                }}},
       running_{executor},
       helpers_{executor},
-      convergence_{options_.policy},
-      throttle_{machine},
+      rounds_{machine, options_.policy, progress_, worker_.get_executor()},
       deadline_{executor},
       phases_ended_{executor},
       patience_{executor} {
@@ -134,11 +133,10 @@ void SourceSession::adopt(const Policy& policy) {
     options_.policy = policy;
     if (state_.state() == SourceState::serving) {
         limit_.set_rate(policy.postcopy_bandwidth);
-    } else if (!convergence_.is_hurried()) {
+    } else if (!rounds_.convergence().is_hurried()) {
         limit_.set_rate(policy.bandwidth);
     }
-    convergence_.adopt(policy);
-    slow_down(convergence_.throttle_percent());
+    rounds_.adopt(policy);
     progress_.set_downtime_goal(policy.downtime);
     arm_deadline();
 }
@@ -155,7 +153,8 @@ void SourceSession::arm_deadline() {
     deadline_.set_at(progress_.started() + *policy.deadline, [this] {
         const bool goes_hybrid =
             options_.policy.on_stall == OnStall::hybrid || options_.policy.mode == Mode::hybrid;
-        const bool ends_by_itself = convergence_.is_hurried() || (goes_hybrid && round_ > 0);
+        const bool ends_by_itself =
+            rounds_.convergence().is_hurried() || (goes_hybrid && round_ > 0);
         if (stop_ && state_.state() <= SourceState::precopy && !ends_by_itself) {
             is_late_ = true;
             stop_();
@@ -163,10 +162,16 @@ void SourceSession::arm_deadline() {
     });
 }
 
+std::string SourceSession::explain_stall() const {
+    return fmt::format(
+        "the migration does not converge: {}, --on-stall stop accepts any blackout",
+        rounds_.convergence().explain(progress_.snapshot().dirty_rate));
+}
+
 std::string SourceSession::explain_lateness() const {
     std::string why = "no page was sent by then";
     if (round_ > 0) {
-        why = convergence_.explain(progress_.snapshot().dirty_rate);
+        why = explain_stall();
     } else if (state_.state() == SourceState::precopy) {
         why = "the first pass over the guest's memory was not done by then";
     }
@@ -214,7 +219,7 @@ Task<formats::Error> SourceSession::explain_failure(Status ended) {
 /// stopped it has not been asked, and the VM is here.
 Task<SourceOutcome> SourceSession::conclude(Status ended) {
     SourceOutcome outcome;
-    slow_down(0);
+    rounds_.release();
     const auto failed_in = state_.state();
     if (owner_->state() == SourceOwnerState::precopy) {
         enter(SourceState::reclaimed);
@@ -232,7 +237,7 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
         }
         outcome.error = std::move(*why).at(phase_of(failed_in), formats::Side::source);
     }
-    auto stopped = co_await stop_tracking();
+    auto stopped = co_await rounds_.stop();
     if (!stopped) {
         progress_.note(stopped.error().text());
     }
@@ -284,18 +289,6 @@ Task<void> SourceSession::say_goodbye(const std::optional<formats::Error>& error
     }
     link_.drop();
     co_return Status{};
-}
-
-Task<void> SourceSession::stop_tracking() {
-    if (!tracker_) {
-        co_return Status{};
-    }
-    auto stop = [this] {
-        return tracker_->stop();
-    };
-    auto stopped = co_await on_worker(stop);
-    tracker_.reset();
-    co_return stopped;
 }
 
 } // namespace detail

@@ -153,6 +153,12 @@ Result<api::Job> ApiClient::estimate(const api::EstimateRequest& what) {
         message_from_json<api::Job>);
 }
 
+Result<api::Job> ApiClient::snapshot(const api::SnapshotRequest& what) {
+    return then(
+        request("POST", "/v1/vm/snapshot", to_json(what, JsonLayout::one_line)),
+        message_from_json<api::Job>);
+}
+
 Result<api::Job> ApiClient::job(std::string_view id) {
     return then(request("GET", fmt::format("/v1/jobs/{}", id), {}), message_from_json<api::Job>);
 }

@@ -33,6 +33,7 @@ public:
     formats::Result<api::Vm> salvage(const api::SalvageRequest& request);
     formats::Result<api::Job> migrate(const api::MigrateRequest& request);
     formats::Result<api::Job> estimate(const api::EstimateRequest& request);
+    formats::Result<api::Job> snapshot(const api::SnapshotRequest& request);
     formats::Result<api::Job> job(std::string_view id);
     formats::Result<api::Job> cancel(std::string_view id);
     formats::Result<api::Job> switch_to_postcopy(std::string_view id);

@@ -26,6 +26,7 @@ int run(int argc, char** argv) {
     add_inspection(app, action);
     add_control(app, action);
     add_images(app, action);
+    add_snapshot(app, action);
     add_set(app, action);
     add_pki(app, action);
     add_arbiter(app, action);

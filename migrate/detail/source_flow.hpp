@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "dirtylog/dirty_rate.hpp"
-#include "dirtylog/dirty_tracker.hpp"
 #include "migrate/bandwidth_limit.hpp"
 #include "migrate/control_link.hpp"
-#include "migrate/convergence.hpp"
-#include "migrate/detail/guest_throttle.hpp"
+#include "migrate/detail/precopy_rounds.hpp"
 #include "migrate/outgoing_pages.hpp"
 #include "migrate/ownership/runner.hpp"
 #include "migrate/ownership/source_owner.hpp"
@@ -56,7 +53,7 @@ private:
 
     void adopt(const Policy& policy);
     void arm_deadline();
-    void slow_down(unsigned percent);
+    [[nodiscard]] std::string explain_stall() const;
     [[nodiscard]] std::string explain_lateness() const;
 
     /// Opens a channel of this migration on the awaiting task's thread; any number of times.
@@ -68,15 +65,14 @@ private:
     void count_pages();
 
     Task<void> take_answer(const formats::proto::PlanAnswer& answer);
-    Task<void> start_tracking();
     Task<void> send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last);
-    Task<void> collect();
     [[nodiscard]] formats::Result<Decision> judge_round(formats::PageCount dirtied);
     formats::Status switch_to_postcopy();
     void break_off(std::string why);
     Task<void> watch_first_pass();
     [[nodiscard]] bool is_in_first_pass() const {
-        return state_.state() == SourceState::precopy && round_ == 0 && !convergence_.is_hurried();
+        return state_.state() == SourceState::precopy && round_ == 0 &&
+               !rounds_.convergence().is_hurried();
     }
     formats::Status check_guest() const;
 
@@ -116,7 +112,6 @@ private:
     // source_session.cpp
     Task<SourceOutcome> conclude(formats::Status ended);
     Task<formats::Error> explain_failure(formats::Status ended);
-    Task<void> stop_tracking();
     Task<void> say_goodbye(const std::optional<formats::Error>& error);
 
     void enter(SourceState state) {
@@ -160,17 +155,11 @@ private:
     std::optional<transport::TaskGroup> recovery_;   ///< opens them again; ends before the next one
     bool is_counting_ = false;
 
-    std::unique_ptr<dirtylog::DirtyTracker> tracker_;
-    std::optional<dirtylog::DirtySet> dirty_;           ///< what is to be sent in the next round
+    PrecopyRounds rounds_;
     std::optional<dirtylog::DirtySet> dirty_meanwhile_; ///< of the first pass; the worker's, too
-    dirtylog::DirtyRate dirty_rate_;
-    std::uint32_t failed_collects_ = 0;
-    Duration collecting_{};
     std::uint32_t round_ = 0;
     RoundTotals last_round_;
     Duration last_round_took_{};
-    Convergence convergence_;
-    GuestThrottle throttle_;
     transport::Alarm deadline_;
     std::function<void()> stop_; ///< ends the phases as cancelled
     bool is_stopping_ = false;

@@ -63,15 +63,15 @@ Task<void> SourceSession::drain() {
     }
     const auto standing = progress_.now();
     blackout.stop = standing - stopped_at_;
-    dirtylog::DirtySet left = *dirty_;
-    step = co_await collect();
+    dirtylog::DirtySet left = rounds_.dirty();
+    step = co_await rounds_.collect();
     if (!step) {
         co_return step;
     }
     if (leaves_pages_) {
         step = co_await name_missing_pages(std::move(left));
     } else {
-        dirty_->merge(left);
+        rounds_.dirty().merge(left);
         step = co_await send_last_pages();
     }
     if (!step) {
@@ -97,7 +97,7 @@ Task<void> SourceSession::drain() {
 }
 
 Task<void> SourceSession::send_last_pages() {
-    co_return co_await send_round(*dirty_, Pace::full, true);
+    co_return co_await send_round(rounds_.dirty(), Pace::full, true);
 }
 
 /// The channel, for a handshake takes longer than a blackout should; and what was dirtied
@@ -107,9 +107,9 @@ Task<void> SourceSession::prepare_postcopy() {
     if (!opened) {
         co_return opened;
     }
-    const dirtylog::DirtySet left = *dirty_;
-    auto collected = co_await collect();
-    dirty_->merge(left);
+    const dirtylog::DirtySet left = rounds_.dirty();
+    auto collected = co_await rounds_.collect();
+    rounds_.dirty().merge(left);
     co_return collected;
 }
 
@@ -117,12 +117,12 @@ Task<void> SourceSession::prepare_postcopy() {
 /// that ends pre-copy: the guest needs it first, and would wait for each of these pages in turn.
 Task<void> SourceSession::name_missing_pages(dirtylog::DirtySet left) {
     dirtylog::DirtySet recent{machine_.memory()};
-    for (const formats::PageRange run : dirty_->take_runs(formats::Gfn{0}, recent_pages_limit)) {
+    for (const formats::PageRange run : rounds_.dirty().take_runs(formats::Gfn{0}, recent_pages_limit)) {
         recent.mark(run);
     }
-    dirty_->merge(left);
-    dirty_->subtract(recent);
-    order_.emplace(*dirty_);
+    rounds_.dirty().merge(left);
+    rounds_.dirty().subtract(recent);
+    order_.emplace(rounds_.dirty());
     urgent_->serve(
         machine_.memory(), *order_, limit_, urgent_counters_, [this](const formats::Error& error) {
             lose_pages(error);
@@ -132,7 +132,7 @@ Task<void> SourceSession::name_missing_pages(dirtylog::DirtySet left) {
         co_return ended;
     }
     push_round_ = round_;
-    co_return co_await send_missing(link_.channel(), *dirty_);
+    co_return co_await send_missing(link_.channel(), rounds_.dirty());
 }
 
 Task<void> SourceSession::send_state() {
@@ -256,7 +256,7 @@ Task<void> SourceSession::start_guest(bool from_memory) {
             co_return ended;
         }
     }
-    slow_down(0);
+    rounds_.release();
     auto go_on = [this] {
         return stopped_->go_on();
     };

@@ -124,7 +124,7 @@ Task<void> SourceSession::take_answer(const formats::proto::PlanAnswer& answer) 
     if (!options_.policy.on_stall) {
         options_.policy.on_stall =
             default_on_stall(may_leave_pages ? HybridSupport::both_sides : HybridSupport::none);
-        convergence_.adopt(options_.policy);
+        rounds_.adopt(options_.policy);
     }
     ticket_ = **ticket;
     streams_ = answer.bulk_channels();

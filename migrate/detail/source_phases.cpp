@@ -46,34 +46,6 @@ Status SourceSession::check_guest() const {
         fmt::format("the guest ended by itself while it was being moved: {}", end->text));
 }
 
-Task<void> SourceSession::start_tracking() {
-    auto tracker = dirtylog::make_tracker(machine_);
-    if (!tracker) {
-        co_return formats::fail(std::move(tracker).error());
-    }
-    tracker_ = *std::move(tracker);
-    auto start = [this] {
-        return tracker_->start();
-    };
-    auto started = co_await on_worker(start);
-    if (!started) {
-        co_return started;
-    }
-    // After the start: what is touched from now on is in the log.
-    auto look = [this] {
-        return machine_.memory().populated();
-    };
-    auto populated = co_await on_worker(look);
-    if (!populated) {
-        co_return formats::fail(std::move(populated).error());
-    }
-    dirty_.emplace(machine_.memory());
-    for (const formats::PageRange range : *populated) {
-        dirty_->mark(range);
-    }
-    co_return Status{};
-}
-
 Task<void> SourceSession::send_round(const dirtylog::DirtySet& pages, Pace pace, bool is_last) {
     const auto begun = progress_.now();
     progress_.begin_round(round_, formats::bytes_of(pages.count()));
@@ -107,65 +79,31 @@ Task<void> SourceSession::send_round(const dirtylog::DirtySet& pages, Pace pace,
     co_return Status{};
 }
 
-Task<void> SourceSession::collect() {
-    const auto begun = progress_.now();
-    auto renew = [this] {
-        dirty_->clear();
-        return tracker_->collect(*dirty_);
-    };
-    auto collected = co_await on_worker(renew);
-    collecting_ = progress_.now() - begun;
-    if (collected) {
-        failed_collects_ = 0;
-        co_return collected;
-    }
-    // Everything is marked then: right, only more. Twice in a row is no accident.
-    progress_.note(collected.error().text());
-    ++failed_collects_;
-    if (failed_collects_ > 1) {
-        co_return formats::fail(std::move(collected).error().during("tracking dirty pages"));
-    }
-    co_return Status{};
-}
-
 formats::Result<Decision> SourceSession::judge_round(formats::PageCount dirtied) {
-    dirty_rate_.add(dirtied, last_round_took_);
-    const auto rate = rate_of(formats::bytes_of(dirtied), last_round_took_);
-    progress_.set_dirty_rate(rate);
     RoundObservation seen;
     seen.wire_bytes = last_round_.wire_bytes;
     seen.duration = last_round_took_ - last_round_.waited;
     seen.sent = last_round_.raw_pages + last_round_.zero_pages + last_round_.untold;
-    seen.remaining = dirty_->count();
-    seen.elapsed = progress_.elapsed();
-    seen.fixed_cost = options_.fixed_cost + collecting_ + 2 * link_.channel().round_trip();
-    const Decision decision = convergence_.after_round(seen);
-    progress_.predict(convergence_.predicted_blackout(), formats::bytes_of(seen.remaining));
-    if (round_ == 1 && !convergence_.is_hurried()) { // else it was no pass over all memory
+    seen.fixed_cost = options_.fixed_cost + 2 * link_.channel().round_trip();
+    const Decision decision = rounds_.judge(seen, last_round_took_, dirtied);
+    const Convergence& convergence = rounds_.convergence();
+    if (round_ == 1 && !convergence.is_hurried()) { // else it was no pass over all memory
         progress_.forecast(forecast_after_first_pass(seen, options_.policy));
     }
-    if (convergence_.throttle_percent() > throttle_.percent()) {
-        progress_.note(fmt::format(
-            "round {}: the guest is slowed down by {} % for rounds to get smaller",
-            round_ - 1,
-            convergence_.throttle_percent()));
-    }
-    slow_down(convergence_.throttle_percent());
     if (decision == Decision::give_up) {
-        return convergence_.is_late()
-                   ? formats::fail(ErrorCode::timed_out, explain_lateness())
-                   : formats::fail(ErrorCode::wrong_state, convergence_.explain(rate));
+        return convergence.is_late() ? formats::fail(ErrorCode::timed_out, explain_lateness())
+                                     : formats::fail(ErrorCode::wrong_state, explain_stall());
     }
     return decision;
 }
 
 Task<void> SourceSession::precopy() {
     enter(SourceState::precopy);
-    auto step = co_await start_tracking();
+    auto step = co_await rounds_.start();
     if (!step) {
         co_return step;
     }
-    if (convergence_.is_hurried()) { // before the first page: all of them follow the guest
+    if (rounds_.convergence().is_hurried()) { // before the first page: all of them follow the guest
         leaves_pages_ = true;
         co_return Status{};
     }
@@ -177,14 +115,14 @@ Task<void> SourceSession::precopy() {
         });
     }
     while (true) {
-        step = co_await send_round(*dirty_, Pace::limited, false);
+        step = co_await send_round(rounds_.dirty(), Pace::limited, false);
         if (!step) {
             co_return step;
         }
         // While what is dirty is still what was to be sent.
         const auto unsent =
-            convergence_.is_hurried() ? std::optional{pages_->unsent()} : std::nullopt;
-        step = co_await collect();
+            rounds_.convergence().is_hurried() ? std::optional{pages_->unsent()} : std::nullopt;
+        step = co_await rounds_.collect();
         if (!step) {
             co_return step;
         }
@@ -193,12 +131,12 @@ Task<void> SourceSession::precopy() {
             co_return step;
         }
         if (dirty_meanwhile_) { // the worker is done with it: collect() came behind it
-            dirty_->merge(*dirty_meanwhile_);
+            rounds_.dirty().merge(*dirty_meanwhile_);
             dirty_meanwhile_->clear();
         }
-        const formats::PageCount dirtied = dirty_->count();
+        const formats::PageCount dirtied = rounds_.dirty().count();
         if (unsent) {
-            dirty_->merge(*unsent);
+            rounds_.dirty().merge(*unsent);
         }
         auto decision = judge_round(dirtied);
         if (!decision) {
@@ -249,7 +187,7 @@ Status SourceSession::switch_to_postcopy() {
                 name,
                 *postcopy_obstacle_));
     }
-    if (!leaves_pages_ && !convergence_.is_hurried()) {
+    if (!leaves_pages_ && !rounds_.convergence().is_hurried()) {
         break_off(fmt::format("post-copy was asked for in round {}", round_));
     }
     return {};
@@ -257,7 +195,7 @@ Status SourceSession::switch_to_postcopy() {
 
 /// The round under way, and pre-copy with it.
 void SourceSession::break_off(std::string why) {
-    convergence_.hurry();
+    rounds_.convergence().hurry();
     if (pages_) {
         pages_->break_off();
     }
@@ -269,11 +207,8 @@ void SourceSession::break_off(std::string why) {
 /// passed: few readings, however long it takes. What they find is dirty at its end.
 Task<void> SourceSession::watch_first_pass() {
     dirty_meanwhile_.emplace(machine_.memory());
-    const formats::PageCount total = dirty_->count();
+    const formats::PageCount total = rounds_.dirty().count();
     const auto begun = progress_.now();
-    auto look = [this] {
-        return tracker_->collect(*dirty_meanwhile_);
-    };
     formats::PageCount by_half;
     for (Duration wait = first_look;; wait = progress_.now() - begun) {
         auto waited = co_await transport::pause_for(wait);
@@ -283,7 +218,7 @@ Task<void> SourceSession::watch_first_pass() {
         if (!is_in_first_pass()) {
             co_return Status{};
         }
-        auto looked = co_await on_worker(look);
+        auto looked = co_await rounds_.collect_into(*dirty_meanwhile_);
         if (!looked || !is_in_first_pass()) {
             co_return looked;
         }
@@ -293,7 +228,7 @@ Task<void> SourceSession::watch_first_pass() {
             .dirtied_by_half = by_half,
             .dirtied = dirty_meanwhile_->count()};
         by_half = seen.dirtied;
-        if (convergence_.is_pass_in_vain(seen)) {
+        if (rounds_.convergence().is_pass_in_vain(seen)) {
             break_off(fmt::format(
                 "the guest dirties too fast for a pass over all its memory: it goes on at the "
                 "destination after {:.0f} % of it",
@@ -302,11 +237,6 @@ Task<void> SourceSession::watch_first_pass() {
             co_return Status{};
         }
     }
-}
-
-void SourceSession::slow_down(unsigned percent) {
-    throttle_.set(percent);
-    progress_.set_throttle(percent);
 }
 
 } // namespace wherry::migrate::detail

@@ -60,9 +60,10 @@ write_pages(const vmm::GuestMemory& memory, const dirtylog::DirtySet& pages, Ima
     return done;
 }
 
-Bytes size_at_most(PageCount pages) {
-    const Bytes raw = formats::bytes_of(pages);
-    return raw + raw / overhead_divisor + fixed_overhead;
+template <typename Image>
+Status accept(const Image& image, const HostOffer& host) {
+    auto accepted = accept_plan(image.description().plan, host);
+    return accepted ? Status{} : fail(std::move(accepted).error().during(image.name()));
 }
 
 Status refuse_pair(std::string why) {
@@ -143,11 +144,28 @@ Status copy_both(
 
 } // namespace
 
+ImageDescription
+describe_guest(vmm::Machine& machine, ImageDescription given, PageCount populated) {
+    Plan plan = plan_for(machine);
+    plan.vm_name = std::move(given.plan.vm_name);
+    plan.vm_id = std::move(given.plan.vm_id);
+    plan.stays_paused = given.plan.stays_paused;
+    plan.populated = formats::bytes_of(populated);
+    given.plan = std::move(plan);
+    return given;
+}
+
+Bytes image_size_at_most(PageCount pages) {
+    const Bytes raw = formats::bytes_of(pages);
+    return raw + raw / overhead_divisor + fixed_overhead;
+}
+
 Status write_guest(
     vmm::Machine& machine,
     ImageDescription description,
     const dirtylog::DirtySet& absent,
-    const std::filesystem::path& path) {
+    const std::filesystem::path& path,
+    const ImageOptions& options) {
     auto state = machine.save();
     if (!state) {
         return fail(std::move(state).error().during("saving the VM's state"));
@@ -160,19 +178,14 @@ Status write_guest(
     if (!pages) {
         return fail(pages.error());
     }
-    Plan plan = plan_for(machine);
-    plan.vm_name = std::exchange(description.plan.vm_name, {});
-    plan.vm_id = std::exchange(description.plan.vm_id, {});
-    plan.stays_paused = description.plan.stays_paused;
-    plan.populated = formats::bytes_of(pages->count());
-    description.plan = std::move(plan);
+    description = describe_guest(machine, std::move(description), pages->count());
     description.absent = absent.count();
     auto file = NewImageFile::create(path);
     if (!file) {
         return fail(std::move(file).error());
     }
-    file->expect(size_at_most(pages->count()));
-    auto writer = ImageWriter::begin(*file, description);
+    file->expect(image_size_at_most(pages->count()));
+    auto writer = ImageWriter::begin(*file, description, options);
     if (!writer) {
         return fail(std::move(writer).error());
     }
@@ -186,11 +199,14 @@ Status write_guest(
 }
 
 Status accept_image(const ImageReader& image, const HostOffer& host) {
-    auto accepted = accept_plan(image.description().plan, host);
-    return accepted ? Status{} : fail(std::move(accepted).error().during(image.name()));
+    return accept(image, host);
 }
 
-Status restore_guest(ImageReader& image, vmm::Machine& machine) {
+Status accept_image(const ImageStream& image, const HostOffer& host) {
+    return accept(image, host);
+}
+
+Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads) {
     if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
         return fail(std::move(fits).error().during(image.name()));
     }
@@ -203,14 +219,34 @@ Status restore_guest(ImageReader& image, vmm::Machine& machine) {
         return fail(formats::Error{state.error()}.during(image.name()));
     }
     FilePlacement placement{machine.memory()};
-    auto placed = image.for_each_run([&](PageRange pages, std::span<const std::byte> contents) {
-        return placement.place(pages, contents);
-    });
+    auto placed = image.for_each_run(
+        [&](PageRange pages, std::span<const std::byte> contents) {
+            return placement.place(pages, contents);
+        },
+        threads);
     return formats::then(std::move(placed), [&] { return machine.restore(*state); });
 }
 
-Status
-join_halves(ImageReader& source, ImageReader& destination, const std::filesystem::path& path) {
+Status restore_guest(ImageStream& image, vmm::Machine& machine) {
+    if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
+        return fail(std::move(fits).error().during(image.name()));
+    }
+    FilePlacement placement{machine.memory()};
+    if (auto placed = image.read_guest(placement); !placed) {
+        return placed;
+    }
+    const auto state = vmm::decode_machine_state(image.machine_state());
+    if (!state) {
+        return fail(formats::Error{state.error()}.during(image.name()));
+    }
+    return machine.restore(*state);
+}
+
+Status join_halves(
+    ImageReader& source,
+    ImageReader& destination,
+    const std::filesystem::path& path,
+    const ImageOptions& options) {
     if (auto good = check_halves(source, destination); !good) {
         return good;
     }
@@ -227,7 +263,7 @@ join_halves(ImageReader& source, ImageReader& destination, const std::filesystem
     description.extent = ImageExtent::whole;
     description.absent = PageCount{0};
     description.written_at = std::max(description.written_at, source.description().written_at);
-    auto writer = ImageWriter::begin(*file, description);
+    auto writer = ImageWriter::begin(*file, description, options);
     if (!writer) {
         return fail(std::move(writer).error());
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "migrate/image/image_reader.hpp"
+#include "migrate/image/image_stream.hpp"
 #include "migrate/image/image_writer.hpp"
 #include "migrate/plan.hpp"
 #include "vmm/machine.hpp"
@@ -10,6 +11,13 @@
 
 namespace wherry::migrate {
 
+/// What the image of a machine's guest says of it: as given, but for all of the plan except names
+/// and whether it stays paused. `populated` pages have been touched.
+ImageDescription
+describe_guest(vmm::Machine& machine, ImageDescription given, formats::PageCount populated);
+/// An image of so many pages is not larger.
+formats::Bytes image_size_at_most(formats::PageCount pages);
+
 /// Writes the guest of a paused machine to a new file, as the description says; what `absent` names
 /// is left out. The description's plan and number of absent pages are filled in here, but for
 /// names. Blocks for as long as the disk takes.
@@ -17,17 +25,25 @@ formats::Status write_guest(
     vmm::Machine& machine,
     ImageDescription description,
     const dirtylog::DirtySet& absent,
-    const std::filesystem::path& path);
+    const std::filesystem::path& path,
+    const ImageOptions& options);
 
 /// Refuses, naming everything, what cannot live on `host`.
 formats::Status accept_image(const ImageReader& image, const HostOffer& host);
 /// Memory and state of the guest, into a fresh, paused machine that was made by the image's
-/// config. Whether the image may be restored is for the caller to know.
-formats::Status restore_guest(ImageReader& image, vmm::Machine& machine);
+/// config. Whether the image may be restored is for the caller to know. Uses `threads` threads.
+formats::Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads = 2);
+
+/// The same of an image that comes as a stream; all of it has been found right then.
+formats::Status accept_image(const ImageStream& image, const HostOffer& host);
+formats::Status restore_guest(ImageStream& image, vmm::Machine& machine);
 
 /// Both halves of one migration make the guest as it is: the destination's state and pages, and of
 /// the source's pages those that never came. `invalid_argument`, saying why, for any other pair.
-formats::Status
-join_halves(ImageReader& source, ImageReader& destination, const std::filesystem::path& path);
+formats::Status join_halves(
+    ImageReader& source,
+    ImageReader& destination,
+    const std::filesystem::path& path,
+    const ImageOptions& options);
 
 } // namespace wherry::migrate

@@ -3,14 +3,16 @@
 
 #include "dirtylog/dirty_set.hpp"
 #include "formats/image.hpp"
-#include "formats/page_run.hpp"
+#include "migrate/image/chunk_walk.hpp"
 #include "migrate/image/description.hpp"
 #include "migrate/image/image_file.hpp"
-#include "migrate/image/sha256.hpp"
+#include "migrate/image/image_outline.hpp"
+#include "migrate/image/image_section.hpp"
+#include "migrate/image/page_map.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,17 +22,19 @@ namespace wherry::migrate {
 
 /// An image whose header, index, root digest and description are right. Nothing of a section is
 /// given out before its digest has been found right. Errors name the file, the section and the
-/// cause. One thread; blocks for as long as the disk takes.
+/// cause. One thread, but for read_chunk(); blocks for as long as the disk takes.
 class ImageReader {
 public:
     static formats::Result<ImageReader> open(std::unique_ptr<ImageSource> source);
     static formats::Result<ImageReader> open(const std::filesystem::path& path);
 
     [[nodiscard]] const ImageDescription& description() const noexcept { return description_; }
-    [[nodiscard]] const formats::ImageId& id() const noexcept { return header_.id; }
-    [[nodiscard]] const formats::ImageDigest& root() const noexcept { return root_; }
+    [[nodiscard]] const formats::ImageId& id() const noexcept { return outline_.header.id; }
+    [[nodiscard]] const formats::ImageDigest& root() const noexcept {
+        return outline_.trailer.root;
+    }
     [[nodiscard]] std::span<const formats::IndexEntry> sections() const noexcept {
-        return sections_;
+        return outline_.sections;
     }
     [[nodiscard]] formats::Bytes size() const noexcept { return source_->size(); }
     [[nodiscard]] std::string name() const { return source_->name(); }
@@ -39,45 +43,43 @@ public:
     formats::Result<std::vector<std::byte>> machine_state();
     /// Pages whose contents it does not have.
     formats::Result<dirtylog::DirtySet> absent();
-    /// Calls with each run of pages that is not zero, and its bytes, chunk by chunk; ends with the
-    /// first Error. Refuses pages that are no RAM, are there twice or are said to be absent. A page
-    /// that is in no run and not absent is zero.
-    using TakePages =
-        std::function<formats::Status(formats::PageRange pages, std::span<const std::byte> bytes)>;
-    formats::Status for_each_run(const TakePages& take);
+
+    using TakePages = migrate::TakePages;
+    /// Calls with each run of pages that counts and is not zero, chunk by chunk; ends with the
+    /// first Error. Refuses pages that are no RAM, are there twice where they may not be, or are
+    /// said to be absent, and a page map that is not that of the chunks. A page that is in no run
+    /// and not absent is zero. With several threads, `take` is called on all of them, in no order.
+    formats::Status for_each_run(const TakePages& take, unsigned threads = 1);
+
+    /// Which chunk counts for each page. Read at the first call, or made by reading all chunks
+    /// where the image has none; valid as long as the reader, wherever it is moved.
+    formats::Result<const PageMap*> page_map();
+    /// Calls with each run of pages that counts in section `number`, which the page map names; of
+    /// a run of zeros there are no bytes. All of the section is checked before the first call,
+    /// also that it has every page that the page map says it has. After page_map(): any thread.
+    formats::Status read_chunk(std::uint32_t number, const TakePages& take) const;
+
     /// Looks at every byte of the file.
-    formats::Status verify();
+    formats::Status verify(unsigned threads = 1);
 
 private:
-    struct Section {
-        std::vector<std::byte> table;
-        std::vector<std::byte> payload;
-    };
-    explicit ImageReader(std::unique_ptr<ImageSource> source) : source_{std::move(source)} {}
-    formats::Status load();
-    formats::Status load_index(const formats::ImageTrailer& trailer);
+    ImageReader(std::unique_ptr<ImageSource> source, ImageOutline outline)
+        : source_{std::move(source)},
+          outline_{std::move(outline)} {}
     formats::Status load_description();
-    /// Why there is no trailer at the end: behind which section the file ends.
-    [[nodiscard]] formats::Error explain_end();
-    formats::Result<Section> read_section(std::size_t number);
-    formats::Status check_head(
-        std::span<const std::byte> front, const formats::IndexEntry& entry, std::uint32_t number);
-    formats::Status check_unknown(const formats::IndexEntry& entry, std::size_t number);
-    formats::Status
-    take_chunk(const Section& section, dirtylog::DirtySet& seen, const TakePages& take);
-    formats::Result<std::size_t> only_one_of(formats::SectionType type) const;
-    [[nodiscard]] std::string place_of(std::size_t number) const;
-    formats::Status read(formats::Bytes at, std::span<std::byte> into) {
-        return source_->read(at, into);
-    }
+    formats::Result<std::unique_ptr<PageMap>> load_page_map();
+    [[nodiscard]] bool has_page_map() const;
+    [[nodiscard]] bool may_supersede() const;
+    /// Every chunk; what counts by `counting`, everything where it is null. The page map as the
+    /// chunks make it.
+    formats::Result<PageMap>
+    read_chunks(const PageMap* counting, const TakePages& take, unsigned threads);
+    formats::Result<ImageSection> read_section(std::size_t number) const;
 
     std::unique_ptr<ImageSource> source_;
-    formats::ImageHeader header_;
-    formats::ImageBlock header_block_{};
-    formats::ImageDigest root_{};
-    std::vector<formats::IndexEntry> sections_;
+    ImageOutline outline_;
     ImageDescription description_;
-    Sha256 digest_;
+    std::unique_ptr<const PageMap> page_map_; ///< null: not asked for yet
 };
 
 } // namespace wherry::migrate

@@ -4,6 +4,7 @@
 #include "formats/page_digest.hpp"
 #include "formats/page_set.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -31,30 +32,51 @@ Result<formats::ImageId> make_image_id() {
     return id;
 }
 
-std::span<const std::byte, formats::page_size>
-page_of(std::span<const std::byte> bytes, PageCount index) {
-    return bytes.subspan(formats::bytes_of(index).value()).first<formats::page_size>();
+std::vector<std::string> features_of(const ImageOptions& options) {
+    std::vector<std::string> features;
+    if (options.layout == ImageLayout::zstd) {
+        features.emplace_back(formats::zstd_feature);
+    }
+    if (options.given == GivenPages::again) {
+        features.emplace_back(formats::superseded_pages_feature);
+    }
+    return features;
+}
+
+std::span<const std::byte> page_of(std::span<const std::byte> bytes, PageCount index) {
+    return bytes.subspan(formats::bytes_of(index).value(), formats::page_size);
 }
 
 } // namespace
 
-ImageWriter::ImageWriter(NewImageFile& file, const formats::ImageId& id)
+ImageWriter::ImageWriter(
+    ImageSink& file,
+    const formats::ImageId& id,
+    const ImageDescription& description,
+    const ImageOptions& options)
     : file_{&file},
+      options_{options},
       id_{id},
       header_{formats::encode_image_header(
-          {.id = id, .critical_features = {}, .optional_features = {}})} {
-    raw_.reserve(formats::bytes_of(formats::raw_pages_per_batch).value());
+          {.id = id, .critical_features = features_of(options), .optional_features = {}})},
+      pipeline_{std::make_unique<SectionPipeline>(options, id)},
+      page_map_{description.plan.regions} {
+    formats::invariant(
+        options.chunk_pages >= PageCount{1} && options.chunk_pages <= formats::raw_pages_per_batch,
+        "a chunk has some pages, and not more than a reader takes");
 }
 
-Result<ImageWriter> ImageWriter::begin(NewImageFile& file, const ImageDescription& description) {
+Result<ImageWriter> ImageWriter::begin(
+    ImageSink& file, const ImageDescription& description, const ImageOptions& options) {
     auto id = make_image_id();
     if (!id) {
         return fail(std::move(id).error());
     }
-    ImageWriter writer{file, *id};
+    ImageWriter writer{file, *id, description, options};
     auto begun = file.append(writer.header_);
     if (begun) {
-        begun = writer.add_section(SectionType::description, {}, encode(description));
+        begun =
+            writer.add_section(SectionType::description, Need::critical, {}, encode(description));
     }
     if (!begun) {
         return fail(std::move(begun).error());
@@ -62,65 +84,85 @@ Result<ImageWriter> ImageWriter::begin(NewImageFile& file, const ImageDescriptio
     return writer;
 }
 
-Status ImageWriter::pad() {
-    static constexpr formats::ImageBlock zeros{};
-    const auto over = file_->written().value() % formats::image_block;
-    return over == 0 ? Status{} : file_->append(std::span{zeros}.subspan(over));
-}
-
 Status ImageWriter::add_section(
-    SectionType type, std::span<const std::byte> table, std::span<const std::byte> payload) {
-    const formats::IndexEntry entry{
-        .offset = file_->written(),
-        .head = {
-            .type = type,
-            .is_critical = true,
-            .table_length = static_cast<std::uint32_t>(table.size()),
-            .payload_length = Bytes{payload.size()},
-            .digest = digest_.update(table).update(payload).finish()}};
-    const auto number = static_cast<std::uint32_t>(sections_.size());
-    const auto head = formats::encode_section_head(entry.head, number, id_);
-    sections_.push_back(entry);
-    auto done = file_->append(head);
-    for (const auto part : {table, payload}) {
-        if (done) {
-            done = file_->append(part);
-        }
-        if (done) {
-            done = pad();
-        }
+    SectionType type, Need need, std::span<const std::byte> table, std::vector<std::byte> payload) {
+    Status done;
+    while (done && !pipeline_->has_room()) {
+        done = append_next();
+    }
+    if (done) {
+        pipeline_->put(
+            {.type = type,
+             .is_critical = need == Need::critical,
+             .number = next_number_++,
+             .table = {table.begin(), table.end()},
+             .payload = std::move(payload)});
     }
     return done;
 }
 
+Status ImageWriter::append_next() {
+    const auto section = pipeline_->take();
+    formats::invariant(section.has_value(), "what has no room waits for a section");
+    return append(*section);
+}
+
+Status ImageWriter::append(const EncodedSection& section) {
+    sections_.push_back({.offset = file_->written(), .head = section.head});
+    return file_->append(section.bytes);
+}
+
 Status ImageWriter::add_machine_state(std::span<const std::byte> state) {
-    return add_section(SectionType::machine_state, {}, state);
+    return formats::then(flush_pages(), [&] {
+        return add_section(
+            SectionType::machine_state, Need::critical, {}, {state.begin(), state.end()});
+    });
 }
 
 Status ImageWriter::flush_pages() {
     if (batch_.is_empty()) {
         return {};
     }
-    auto done = add_section(SectionType::pages, batch_.head(), raw_);
+    auto done =
+        add_section(SectionType::pages, Need::critical, batch_.head(), std::exchange(raw_, {}));
     batch_.reset(0);
-    raw_.clear();
     return done;
 }
 
 Status ImageWriter::add_pages(PageRange pages, std::span<const std::byte> bytes) {
     for (PageCount at; at < pages.count(); at += PageCount{1}) {
-        const auto page = page_of(bytes, at);
-        if (formats::is_zero_page(page)) {
-            continue;
+        auto added = add_page(pages.part(at, at + PageCount{1}), page_of(bytes, at));
+        if (!added) {
+            return added;
         }
-        const PageRange one = pages.part(at, at + PageCount{1});
-        if (batch_.add_raw(one) == PageCount{0}) {
-            if (auto flushed = flush_pages(); !flushed) {
-                return flushed;
-            }
-            formats::invariant(batch_.add_raw(one) == PageCount{1}, "an empty batch takes a page");
+    }
+    return {};
+}
+
+Status ImageWriter::add_page(PageRange page, std::span<const std::byte> bytes) {
+    const auto given = page_map_.chunk_of(page.first());
+    formats::invariant(
+        !given || options_.given == GivenPages::again, "a page is given to a writer once");
+    const bool is_zero = formats::is_zero_page(bytes.first<formats::page_size>());
+    if (is_zero && !given) {
+        return {};
+    }
+    const auto add = [&] {
+        return is_zero ? batch_.add_zero(page) : batch_.add_raw(page);
+    };
+    // A chunk has a page once.
+    const bool is_full = given == next_number_ || batch_.raw_pages() == options_.chunk_pages;
+    if (is_full || add() == PageCount{0}) {
+        if (auto flushed = flush_pages(); !flushed) {
+            return flushed;
         }
-        raw_.insert(raw_.end(), page.begin(), page.end());
+        formats::invariant(add() == PageCount{1}, "an empty batch takes a page");
+    }
+    page_map_.add(page, next_number_);
+    if (!is_zero) {
+        raw_.reserve(formats::bytes_of(options_.chunk_pages).value());
+        raw_.insert(raw_.end(), bytes.begin(), bytes.end());
+        raw_pages_ += PageCount{1};
     }
     return {};
 }
@@ -141,7 +183,10 @@ Status ImageWriter::add_absent(const dirtylog::DirtySet& pages) {
                 continue;
             }
             auto added = add_section(
-                SectionType::absent_pages, {}, formats::encode_page_set(stretch, words));
+                SectionType::absent_pages,
+                Need::critical,
+                {},
+                formats::encode_page_set(stretch, words));
             if (!added) {
                 return added;
             }
@@ -150,23 +195,51 @@ Status ImageWriter::add_absent(const dirtylog::DirtySet& pages) {
     return {};
 }
 
+/// A reader that does not know it finds the same in the chunks.
+Status ImageWriter::add_page_map() {
+    const PageMap map = page_map_.build();
+    auto rest = map.entries();
+    Status done;
+    while (done && !rest.empty()) {
+        const auto some = rest.first(std::min(rest.size(), formats::page_map_entries_limit));
+        rest = rest.subspan(some.size());
+        done =
+            add_section(SectionType::page_map, Need::optional, {}, formats::encode_page_map(some));
+    }
+    return done;
+}
+
 Status ImageWriter::finish() {
-    if (auto flushed = flush_pages(); !flushed) {
-        return flushed;
+    return formats::then(
+        formats::then(
+            formats::then(flush_pages(), [this] { return add_page_map(); }),
+            [this] { return write_end(); }),
+        [this] { return file_->publish(); });
+}
+
+/// What is under way, the index and the trailer.
+Status ImageWriter::write_end() {
+    while (const auto section = pipeline_->take()) {
+        if (auto appended = append(*section); !appended) {
+            return appended;
+        }
     }
-    const auto payload = formats::encode_image_index(sections_);
     const Bytes index_offset = file_->written();
-    if (auto added = add_section(SectionType::index, {}, payload); !added) {
-        return added;
+    const SectionContents contents{
+        .type = SectionType::index,
+        .number = next_number_,
+        .table = {},
+        .payload = formats::encode_image_index(sections_)};
+    const auto index = SectionEncoder{options_, id_}.encode(contents);
+    if (auto appended = append(index); !appended) {
+        return appended;
     }
-    const auto number = static_cast<std::uint32_t>(sections_.size() - 1);
-    const auto head = formats::encode_section_head(sections_.back().head, number, id_);
-    const auto trailer = formats::encode_image_trailer(
+    const auto head = std::span{index.bytes}.first<formats::section_head_size>();
+    return file_->append(formats::encode_image_trailer(
         {.id = id_,
          .index_offset = index_offset,
          .file_length = file_->written() + Bytes{formats::image_block},
-         .root = digest_.update(header_).update(head).update(payload).finish()});
-    return formats::then(file_->append(trailer), [this] { return file_->publish(); });
+         .root = Sha256{}.update(header_).update(head).update(contents.payload).finish()}));
 }
 
 } // namespace wherry::migrate

@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
-/// The little that journals and the arbiter `file:DIR` want of a file system: behind it is the
-/// kernel, or a test that fails any of these calls, before or after it had its effect.
+/// The little that journals, images and the arbiter `file:DIR` want of a file system: behind it is
+/// the kernel, or a test that fails any of these calls, before or after it had its effect.
 namespace wherry::migrate {
 
 /// A file that only ever grows. One thread.
@@ -28,6 +28,9 @@ public:
     /// may read as if it were: Linux drops the pages of a write-back that failed, and the next
     /// sync of the same file reports success.
     virtual formats::Status sync() = 0;
+    /// For a large file that nobody reads soon: what is appended from now on is written out as it
+    /// comes, and leaves the page cache, which others need more.
+    virtual void write_through() = 0;
 };
 
 /// Held until it is destroyed, or its process ends.
@@ -50,6 +53,8 @@ public:
     virtual formats::Result<std::unique_ptr<DiskLock>> lock(std::string_view name) = 0;
     /// Replaces a file called `to`.
     virtual formats::Status rename(std::string_view from, std::string_view to) = 0;
+    /// As rename(), but Error{already_exists} where `to` is: of several who try, one wins.
+    virtual formats::Status rename_to_new(std::string_view from, std::string_view to) = 0;
     /// A second name for a file. Error{already_exists} where `to` is: of several who try, one wins.
     virtual formats::Status link(std::string_view from, std::string_view to) = 0;
     /// A file that is not there is no Error.

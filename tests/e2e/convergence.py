@@ -57,6 +57,7 @@ class Convergence(HostCase):
             "a", "b", "--bandwidth", "30M", "--downtime", "20ms", "--on-stall", "abort", code=1)
         self.assertIn("does not converge", refused.stderr)
         self.assertIn("--downtime", refused.stderr)
+        self.assertIn("--on-stall stop accepts any blackout", refused.stderr)
         self.assert_goes_on(self.source)
 
     @needs_kvm

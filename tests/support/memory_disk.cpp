@@ -72,6 +72,8 @@ public:
         return status;
     }
 
+    void write_through() override {}
+
 private:
     std::shared_ptr<State> state_;
     std::shared_ptr<Inode> inode_;
@@ -129,6 +131,13 @@ public:
             auto moved = state_->cached.extract(path_of(from));
             state_->cached[path_of(to)] = std::move(moved.mapped());
         });
+    }
+
+    Status rename_to_new(std::string_view from, std::string_view to) override {
+        if (state_->cached.contains(path_of(to))) {
+            return fail(ErrorCode::already_exists, path_of(to) + " is there");
+        }
+        return rename(from, to);
     }
 
     Status link(std::string_view from, std::string_view to) override {

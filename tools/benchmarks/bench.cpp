@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
     auto outcome = ExitCode::done;
     wherry::tools::add_migration(app, outcome);
     wherry::tools::add_cancel(app, outcome);
+    wherry::tools::add_snapshot(app, outcome);
     wherry::tools::add_dirty_scan(app, outcome);
     wherry::tools::add_faults(app, outcome);
     wherry::tools::add_harvest(app, outcome);

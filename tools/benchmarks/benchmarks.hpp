@@ -16,6 +16,7 @@ namespace wherry::tools {
 /// leaves in `outcome` how it ended. `outcome` outlives the parsing.
 void add_migration(CLI::App& app, ExitCode& outcome);
 void add_cancel(CLI::App& app, ExitCode& outcome);
+void add_snapshot(CLI::App& app, ExitCode& outcome);
 void add_dirty_scan(CLI::App& app, ExitCode& outcome);
 void add_faults(CLI::App& app, ExitCode& outcome);
 void add_harvest(CLI::App& app, ExitCode& outcome);

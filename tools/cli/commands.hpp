@@ -21,6 +21,7 @@ void add_estimate(CLI::App& app, Action& action);
 void add_inspection(CLI::App& app, Action& action); ///< ps, status
 void add_control(CLI::App& app, Action& action); ///< pause, resume, cancel, postcopy, kill, resolve
 void add_images(CLI::App& app, Action& action);  ///< salvage, image
+void add_snapshot(CLI::App& app, Action& action);
 void add_set(CLI::App& app, Action& action);
 void add_pki(CLI::App& app, Action& action);
 void add_arbiter(CLI::App& app, Action& action);

@@ -130,7 +130,8 @@ void add_control(CLI::App& app, Action& action) {
 
     auto* cancel_command = app.add_subcommand(
         "cancel",
-        "Give a running migration (or estimate) up; the VM goes on where it is. Possible until "
+        "Give a running migration, estimate or snapshot up; the VM goes on where it is. Possible "
+        "until "
         "the\n"
         "hand-over.\n"
         "Example: wherry cancel a");

@@ -91,6 +91,8 @@ void print_vm(const api::Vm& vm) {
     }
     if (job.kind() == "estimate") {
         fmt::print("  job {}: estimate of a migration\n", job.id());
+    } else if (job.kind() == "snapshot") {
+        fmt::print("  job {}: snapshot to {}\n", job.id(), job.peer());
     } else {
         fmt::print(
             "  job {}: {} {} {}, {} the commit point\n",

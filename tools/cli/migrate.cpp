@@ -2,21 +2,16 @@
 // migrate: starts the job in the source's instance, then follows it.
 #include "tools/api_client.hpp"
 #include "tools/cli/commands.hpp"
+#include "tools/cli/follow.hpp"
 #include "tools/json.hpp"
 #include "tools/quantities.hpp"
 
-#include <atomic>
-#include <chrono>
-#include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
-
-#include <unistd.h>
 
 namespace wherry::tools {
 
@@ -42,13 +37,6 @@ struct Options {
     bool detach = false;
     bool json = false;
 };
-
-/// Interrupts from the terminal so far: the first cancels, the second leaves the job to itself.
-std::atomic<int> interrupts = 0;
-
-void count_interrupt(int /*signal*/) {
-    interrupts.fetch_add(1);
-}
 
 Result<api::MigrateRequest> request_from(const Options& options) {
     const auto downtime = parse_duration(options.downtime);
@@ -99,61 +87,6 @@ Result<api::MigrateRequest> request_from(const Options& options) {
     return request;
 }
 
-/// Follows the job, drawing its progress and passing interrupts on.
-class Follower {
-public:
-    explicit Follower(const Options& options)
-        : options_{options},
-          terminal_{!options.json && ::isatty(STDOUT_FILENO) != 0} {}
-
-    bool operator()(const api::Job& job) {
-        draw(job);
-        const int pressed = interrupts.load();
-        if (pressed >= 2) {
-            detached_ = true;
-            return false;
-        }
-        if (pressed == 1 && !cancel_sent_) {
-            cancel_sent_ = true;
-            send_cancel(job.id());
-        }
-        return true;
-    }
-    [[nodiscard]] bool detached() const { return detached_; }
-    void end_line() const {
-        if (drawn_) {
-            fmt::print("\r\x1b[K");
-        }
-    }
-
-private:
-    void draw(const api::Job& job) {
-        if (options_.json) {
-            fmt::print("{}\n", to_json(job, JsonLayout::one_line));
-        } else if (terminal_ && job.state() == "running") {
-            fmt::print("\r\x1b[K{}", progress_line(job));
-            drawn_ = true;
-        }
-        std::fflush(stdout);
-    }
-    /// On a connection of its own: the one that watches waits for its answer.
-    void send_cancel(const std::string& id) {
-        const auto answer =
-            formats::then(ApiClient::connect_to(options_.name), [&id](ApiClient client) {
-                return client.cancel(id);
-            });
-        if (!answer) {
-            print_error(answer.error());
-        }
-    }
-
-    const Options& options_;
-    bool terminal_;
-    bool drawn_ = false;
-    bool cancel_sent_ = false;
-    bool detached_ = false;
-};
-
 void conclude(const Options& options, const api::Job& job) {
     for (const auto& line : job.plan()) {
         fmt::print(stderr, "wherry: {}\n", line);
@@ -188,25 +121,15 @@ ExitCode migrate(const Options& options) {
         fmt::print("{}\n", options.json ? to_json(*job, JsonLayout::one_line) : "job " + job->id());
         return ExitCode::done;
     }
-    struct sigaction on_interrupt{};
-    on_interrupt.sa_handler = count_interrupt;
-    on_interrupt.sa_flags = SA_RESTART;
-    ::sigaction(SIGINT, &on_interrupt, nullptr);
-    Follower follower{options};
-    const auto last = client->watch(job->id(), std::ref(follower));
-    follower.end_line();
+    const auto last = follow(*client, *job, {.name = options.name, .json = options.json});
     if (!last) {
         return fail_with(last.error());
     }
-    if (follower.detached()) {
-        fmt::print(
-            stderr,
-            "wherry: the job goes on; follow it with: wherry status {} --watch\n",
-            options.name);
+    if (!*last) {
         return ExitCode::done;
     }
-    conclude(options, *last);
-    return exit_code_for(*last);
+    conclude(options, **last);
+    return exit_code_for(**last);
 }
 
 } // namespace

@@ -78,12 +78,13 @@ std::string progress_line(const api::Job& job) {
         return fmt::format("{} · {}", now.phase(), format_duration(from_ms(now.elapsed_ms())));
     }
     return fmt::format(
-        "pass {} · {} of {} · {} wire ({} effective) · dirty {}{} · est. blackout {} (goal {}) · "
+        "pass {} · {} of {} · {} {} ({} effective) · dirty {}{} · est. blackout {} (goal {}) · "
         "ETA {}",
         now.round() + 1,
         format_bytes(now.round_bytes()),
         format_bytes(now.round_total_bytes()),
         format_rate(now.wire_rate()),
+        job.kind() == "snapshot" ? "file" : "wire",
         format_rate(now.effective_rate()),
         format_rate(now.dirty_rate()),
         now.throttle_percent() == 0 ? std::string{}
@@ -174,12 +175,41 @@ std::string describe_estimate(const api::Estimate& estimate) {
     return text;
 }
 
+namespace {
+
+std::string describe_snapshot(const api::Report& report) {
+    return labelled(
+               "memory",
+               fmt::format(
+                   "{} stored, {} zero, in {} pass{}",
+                   format_bytes(report.raw_page_bytes()),
+                   format_bytes(report.zero_page_bytes()),
+                   report.rounds(),
+                   report.rounds() == 1 ? "" : "es")) +
+           labelled("image", format_bytes(report.wire_bytes())) +
+           labelled("total time", format_duration(from_ms(report.total_ms()))) +
+           labelled(
+               "blackout",
+               fmt::format(
+                   "{} (stop {}, last pages {}, state {}, going on {})",
+                   format_duration(from_ms(report.blackout_ms())),
+                   format_duration(from_ms(report.blackout_stop_ms())),
+                   format_duration(from_ms(report.blackout_pages_ms())),
+                   format_duration(from_ms(report.blackout_state_ms())),
+                   format_duration(from_ms(report.blackout_handover_ms()))));
+}
+
+} // namespace
+
 std::string describe_report(const api::Job& job) {
     const auto& report = job.report();
     std::string text;
     const auto line = [&text](std::string_view label, const std::string& value) {
         text += labelled(label, value);
     };
+    if (job.kind() == "snapshot") {
+        return describe_snapshot(report);
+    }
     line("passes", fmt::format("{}", report.rounds()));
     line(
         "memory sent",

@@ -102,21 +102,26 @@ ExitCode restore(const Options& options) {
          .arbiter = options.no_arbiter ? AskArbiter::no : AskArbiter::yes});
 }
 
-void add_host_options(CLI::App& command, Options& options) {
-    command.add_option("--name", options.name, "The VM's name on this host")->required();
+CLI::Option* add_host_options(CLI::App& command, Options& options) {
+    auto* name = command.add_option("--name", options.name, "The VM's name on this host");
     command.add_option(
         "--serial", options.serial, "Where its serial output goes: stdout, file:PATH, none");
     command.add_option(
         "--hypervisor", options.hypervisor, "auto, " + std::string{vmm::hypervisor_names()});
+    return name;
 }
 
 void add_restore(CLI::App& app, Action& action, const std::shared_ptr<Options>& options) {
     auto* command = app.add_subcommand(
         "restore",
-        "Let the VM of an image go on in this process. It must not run anywhere else.\n"
-        "Example: wherry restore a.wimg --name a --serial file:a.log");
-    command->add_option("image", options->image, "The image")->required()->check(CLI::ExistingFile);
-    add_host_options(*command, *options);
+        "Let the VM of an image go on in this process. What comes of a snapshot is a new VM, as "
+        "the\n"
+        "other one was then; one that was salvaged must not run anywhere else.\n"
+        "Example: wherry restore a.wimg --name b --serial file:b.log");
+    command->add_option("image", options->image, "The image; - is standard input")
+        ->required()
+        ->check(CLI::ExistingFile | CLI::IsMember({"-"}));
+    add_host_options(*command, *options)->description("The VM's name on this host (the image's)");
     command->add_flag("--paused", options->paused, "Wait for `wherry resume`");
     command->add_flag(
         "--as-of-switch",
@@ -149,7 +154,7 @@ void add_run_and_receive(CLI::App& app, Action& action) {
         "hosts with the same hypervisor. With --cpu portable it has what both kvm and mshv keep,\n"
         "and moves from one to the other; it loses the hypervisor's own interfaces (clock, steal\n"
         "time), so that Linux needs tsc_early_khz=KHZ in --cmdline.");
-    add_host_options(*run_command, *options);
+    add_host_options(*run_command, *options)->required();
     run_command->add_option("--memory", options->memory, "RAM, a multiple of 2M (512M)");
     run_command->add_option("--cpus", options->cpus, "vCPUs (1)")->check(CLI::Range(1, 4));
     run_command->add_option(
@@ -175,7 +180,7 @@ void add_run_and_receive(CLI::App& app, Action& action) {
         "receive",
         "Wait for a VM that `wherry migrate` sends here, then run it in this process.\n"
         "Example: wherry receive --name b --listen 0.0.0.0:7461 --tls pki --serial file:b.log");
-    add_host_options(*receive_command, *options);
+    add_host_options(*receive_command, *options)->required();
     receive_command->add_option("--listen", options->listen, "host:port to listen on")->required();
     auto* tls = receive_command->add_option(
         "--tls", options->tls, "Directory with ca-cert.pem, server-cert.pem, server-key.pem");

@@ -32,9 +32,9 @@ struct ReceiveOptions {
 enum class AskArbiter : std::uint8_t { yes, no };
 
 struct RestoreOptions {
-    std::string name;
+    std::string name; ///< empty: the one that the image tells of
     vmm::MachineHost host;
-    std::string image;
+    std::string image; ///< a path, or "-": what comes from standard input
     StartState start = StartState::running;
     /// The source's half alone, as the guest was at the switch to post-copy.
     bool as_of_switch = false;

@@ -171,6 +171,8 @@ std::string_view name_of(JobKind kind) noexcept {
         return "receive";
     case JobKind::estimate:
         return "estimate";
+    case JobKind::snapshot:
+        return "snapshot";
     case JobKind::settle:
         return "settle";
     }
@@ -259,7 +261,7 @@ api::Job Job::describe() const {
     if (estimation_) {
         tools::describe(*estimation_, *job.mutable_estimate());
     }
-    if (state_ != JobState::running && is_migration) {
+    if (state_ != JobState::running && (is_migration || kind_ == JobKind::snapshot)) {
         tools::describe(report_, *job.mutable_report());
     }
     return job;

@@ -21,6 +21,7 @@ enum class JobKind : std::uint8_t {
     migrate,
     receive,
     estimate,
+    snapshot,
     settle, ///< finds out which side has a VM whose process ended during its hand-over
 };
 enum class JobState : std::uint8_t { running, done, failed, cancelled, in_doubt };
@@ -37,8 +38,8 @@ private:
     std::string at_;
 };
 
-/// What there is to know of one migration, or one estimate, as it goes and afterwards. Written by
-/// the session's thread, read by the API's: every member may be called on any thread.
+/// What there is to know of one migration, estimate or snapshot, as it goes and afterwards. Written
+/// by the session's thread, read by the API's: every member may be called on any thread.
 class Job final : public migrate::Observer {
 public:
     Job(JobKind kind, std::string id, std::string peer, transport::Executor session);

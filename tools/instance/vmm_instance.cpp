@@ -171,7 +171,9 @@ void VmmInstance::on_signal() {
             end_wanted_ = false;
         } else if (has_running_job()) {
             // Its outcome says what then may end.
-            if (job_->gate().request_cancel() == migrate::CancelAnswer::too_late) {
+            const auto answer = job_->gate().request_cancel();
+            // A snapshot that is all but there only takes a moment.
+            if (answer == migrate::CancelAnswer::too_late && job_->kind() != JobKind::snapshot) {
                 fmt::print(
                     stderr,
                     "wherry: {}: the hand-over can no longer be cancelled; ask again once it is "

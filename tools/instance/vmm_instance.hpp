@@ -5,6 +5,7 @@
 #include "migrate/image/guest_image.hpp"
 #include "migrate/inquiry.hpp"
 #include "migrate/restarted_source.hpp"
+#include "migrate/snapshot_session.hpp"
 #include "migrate/source_session.hpp"
 #include "tools/instance/api_server.hpp"
 #include "tools/instance/instance.hpp"
@@ -55,9 +56,11 @@ public:
     void adopt(std::unique_ptr<vmm::Machine> machine);
     /// For the journal: where the certificates are.
     void set_tls_directory(std::string directory) { tls_directory_ = std::move(directory); }
-    /// Whether the VM of an image may go on here, as this host's journal and the arbiter know it.
+    /// Whether the VM of an image may go on here, as this host's journal and the arbiter know it;
+    /// of a snapshot, whether a new VM may have the name.
     formats::Status check_image(const migrate::ImageDescription& image, AskArbiter ask);
-    /// It is this side's from now on: before it runs, and after check_image().
+    /// It is this side's from now on: before it runs, and after check_image(). What comes of a
+    /// snapshot is a new VM, with an id of its own.
     formats::Status claim_image(const migrate::ImageDescription& image, AskArbiter ask);
     formats::Status listen(const transport::Endpoint& at, transport::Security security);
     /// Until the VM is gone from here, for whatever reason.
@@ -102,6 +105,7 @@ private:
     [[nodiscard]] std::optional<migrate::OwnershipRecord>
     last_record_of(const migrate::VmId& vm) const;
     formats::Result<std::string> start_estimate(const std::string& body);
+    formats::Result<std::string> start_snapshot(const std::string& body);
     formats::Status pause();
     formats::Status resume();
     formats::Status kill();
@@ -112,6 +116,7 @@ private:
     [[nodiscard]] std::string explain() const;
     [[nodiscard]] std::string explain_doubt() const;
 
+    void snapshot_concluded(migrate::SnapshotOutcome outcome);
     void source_concluded(migrate::SourceOutcome outcome);
     void settled(const migrate::RestartedSourceOutcome& outcome);
     /// On the session's thread.
@@ -132,6 +137,7 @@ private:
     void finish(ExitCode code);
     /// Ends serve() then; a later call replaces the delay.
     void leave_after(std::chrono::milliseconds delay);
+    formats::Status check_name_is_free() const;
     [[nodiscard]] bool has_running_job() const { return job_ && job_->is_running(); }
 
     InstanceName name_;

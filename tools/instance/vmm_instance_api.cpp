@@ -135,6 +135,9 @@ Status cancel(Job& job) {
     if (job.kind() == JobKind::estimate) {
         return fail(ErrorCode::wrong_state, "too late to cancel: the estimate is there");
     }
+    if (job.kind() == JobKind::snapshot) {
+        return fail(ErrorCode::wrong_state, "too late to cancel: the image is there, or all but");
+    }
     return fail(
         ErrorCode::wrong_state,
         job.kind() == JobKind::migrate
@@ -143,7 +146,8 @@ Status cancel(Job& job) {
 }
 
 Task<void> switch_to_postcopy(std::shared_ptr<Job> job, std::string vm_name) {
-    if (job->kind() == JobKind::estimate || !job->is_running()) {
+    const bool moves_vm = job->kind() != JobKind::estimate && job->kind() != JobKind::snapshot;
+    if (!moves_vm || !job->is_running()) {
         co_return fail(
             ErrorCode::wrong_state,
             fmt::format(
@@ -159,6 +163,21 @@ Task<void> switch_to_postcopy(std::shared_ptr<Job> job, std::string vm_name) {
                 vm_name));
     }
     co_return co_await job->desk().switch_to_postcopy();
+}
+
+/// "a VM cannot be moved while ..."
+std::string_view what_happens_in(const Job& job) {
+    switch (job.kind()) {
+    case JobKind::estimate:
+        return "an estimate watches it";
+    case JobKind::snapshot:
+        return "a snapshot of it is taken";
+    case JobKind::migrate:
+    case JobKind::receive:
+    case JobKind::settle:
+        break;
+    }
+    return "it is being migrated";
 }
 
 Result<transport::Security> security_from(const api::MigrateRequest& request) {
@@ -200,6 +219,9 @@ Result<std::string> VmmInstance::answer_vm(const ApiCall& call) {
     }
     if (posts && call.path == "/v1/vm/estimate") {
         return start_estimate(call.body);
+    }
+    if (posts && call.path == "/v1/vm/snapshot") {
+        return start_snapshot(call.body);
     }
     if (posts && call.path == "/v1/vm/pause") {
         done = pause();
@@ -328,8 +350,7 @@ Status VmmInstance::require_own_vm(std::string_view wish) const {
                 "{} cannot be {} while {}; to give that up: wherry cancel {}",
                 name_.name(),
                 wish,
-                job_->kind() == JobKind::estimate ? "an estimate watches it"
-                                                  : "it is being migrated",
+                what_happens_in(*job_),
                 name_.name()));
     }
     return {};

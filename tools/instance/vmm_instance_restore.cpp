@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 namespace wherry::tools {
 
 using formats::ErrorCode;
@@ -28,6 +30,18 @@ migrate::ArbiterRecord committed_before(const migrate::ImageDescription& image) 
         migrate::Epoch{static_cast<std::uint64_t>(image.epoch) - 1}};
 }
 
+/// Of a VM that went on, and may do so to this day: what comes of it is another one. All other
+/// images are of a migration that was given up.
+bool is_snapshot(const migrate::ImageDescription& image) {
+    return image.extent == migrate::ImageExtent::whole && image.migration_id.empty();
+}
+
+/// Whether a hand-over with such a last record is not over: the VM may yet be this side's.
+bool is_open(migrate::RecordKind last) {
+    return last == migrate::RecordKind::offered || last == migrate::RecordKind::committed ||
+           last == migrate::RecordKind::accepted;
+}
+
 /// Whether a name with such a record is free for another VM.
 bool is_gone(migrate::RecordKind last) {
     return last == migrate::RecordKind::handed_off || last == migrate::RecordKind::abandoned ||
@@ -38,7 +52,8 @@ bool has_arbiter(const migrate::ImageDescription& image, AskArbiter ask) {
     return ask == AskArbiter::yes && image.arbiter != "local";
 }
 
-Status check_extent(const migrate::ImageReader& image, bool as_of_switch) {
+template <typename Image>
+Status check_extent(const Image& image, bool as_of_switch) {
     switch (image.description().extent) {
     case migrate::ImageExtent::whole:
         return {};
@@ -71,8 +86,8 @@ Status check_extent(const migrate::ImageReader& image, bool as_of_switch) {
             image.name()));
 }
 
-Result<std::unique_ptr<vmm::Machine>>
-machine_from(migrate::ImageReader& image, const vmm::MachineHost& host) {
+template <typename Image>
+Result<std::unique_ptr<vmm::Machine>> machine_from(Image& image, const vmm::MachineHost& host) {
     auto backend = vmm::probe(host.hypervisor);
     if (!backend) {
         return fail(std::move(backend).error());
@@ -99,7 +114,24 @@ machine_from(migrate::ImageReader& image, const vmm::MachineHost& host) {
 
 } // namespace
 
+/// No process has it: that the name was claimed says so.
+Status VmmInstance::check_name_is_free() const {
+    const auto last = keeper_->last();
+    if (last && is_open(last->record.kind)) {
+        return fail(
+            ErrorCode::already_exists,
+            fmt::format(
+                "the process of {0} ended during a hand-over of its VM, which is not settled "
+                "(wherry run or resolve {0}); take another name",
+                name_.name()));
+    }
+    return {};
+}
+
 Status VmmInstance::check_image(const migrate::ImageDescription& image, AskArbiter ask) {
+    if (is_snapshot(image)) {
+        return check_name_is_free();
+    }
     auto id = migrate::VmId::parse(image.plan.vm_id);
     if (!id) {
         return fail(std::move(id).error());
@@ -141,6 +173,11 @@ Status VmmInstance::check_image(const migrate::ImageDescription& image, AskArbit
 }
 
 Status VmmInstance::claim_image(const migrate::ImageDescription& image, AskArbiter ask) {
+    if (is_snapshot(image)) {
+        // As a VM that is started: nothing is known of it yet, anywhere.
+        keeper_->set_vm_id(migrate::VmId::make());
+        return {};
+    }
     epoch_ = epoch_after(image);
     if (has_arbiter(image, ask)) {
         const migrate::ArbiterRecord held{migrate::RecordKind::reclaimed, epoch_};
@@ -163,15 +200,19 @@ Status VmmInstance::claim_image(const migrate::ImageDescription& image, AskArbit
          .migration_id = image.migration_id});
 }
 
-ExitCode restore_instance(const RestoreOptions& options) {
-    return serve_instance(options.name, options.host, [&options](VmmInstance& instance) -> Status {
-        auto image = migrate::ImageReader::open(options.image);
-        if (!image) {
-            return fail(std::move(image).error());
-        }
+namespace {
+
+template <typename Image>
+ExitCode restore_from(Result<Image> image, const RestoreOptions& options) {
+    if (!image) {
+        return fail_with(image.error());
+    }
+    const auto& description = image->description();
+    const auto& name = options.name.empty() ? description.plan.vm_name : options.name;
+    return serve_instance(name, options.host, [&](VmmInstance& instance) -> Status {
         auto possible = check_extent(*image, options.as_of_switch);
         if (possible) {
-            possible = instance.check_image(image->description(), options.arbiter);
+            possible = instance.check_image(description, options.arbiter);
         }
         if (!possible) {
             return possible;
@@ -181,13 +222,25 @@ ExitCode restore_instance(const RestoreOptions& options) {
             return fail(std::move(machine).error());
         }
         auto& restored = **machine;
-        auto ours = instance.claim_image(image->description(), options.arbiter);
+        auto ours = instance.claim_image(description, options.arbiter);
         if (!ours) {
             return ours;
         }
         instance.adopt(*std::move(machine));
-        return options.start == StartState::running ? restored.resume() : Status{};
+        const bool stays_paused =
+            options.start == StartState::paused || description.plan.stays_paused;
+        return stays_paused ? Status{} : restored.resume();
     });
+}
+
+} // namespace
+
+ExitCode restore_instance(const RestoreOptions& options) {
+    if (options.image == "-") {
+        auto stream = std::make_unique<migrate::StreamSource>(STDIN_FILENO, "standard input");
+        return restore_from(migrate::ImageStream::open(std::move(stream)), options);
+    }
+    return restore_from(migrate::ImageReader::open(options.image), options);
 }
 
 } // namespace wherry::tools

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace wherry::tools {
 
@@ -105,6 +106,7 @@ public:
 
     Result<TrialResult> run();
     Result<CancelTrialResult> run_cancelled(std::uint32_t throttle_percent);
+    Result<SnapshotTrialResult> run_snapshot(const SnapshotTrialOptions& options);
 
 private:
     Result<Instance> start(std::string_view name, std::vector<std::string> arguments);
@@ -373,12 +375,72 @@ Result<CancelTrialResult> Trial::run_cancelled(std::uint32_t throttle_percent) {
     return result;
 }
 
+Result<SnapshotTrialResult> Trial::run_snapshot(const SnapshotTrialOptions& options) {
+    auto vm = start_source();
+    if (!vm) {
+        return fail(std::move(vm).error());
+    }
+    auto client = ApiClient::connect(vm->socket);
+    if (!client) {
+        return fail(std::move(client).error());
+    }
+    std::this_thread::sleep_for(options_.settle);
+    vm->log.refresh();
+    const auto reports_before = vm->log.reports().size();
+    const auto file = options.directory / fmt::format("wherry-trial-{}.wimg", ::getpid());
+    api::SnapshotRequest request;
+    request.set_file(fs::absolute(file).string());
+    request.set_layout(options.layout);
+    request.set_downtime_ms(static_cast<double>(options_.downtime.count()));
+    auto job = client->snapshot(request);
+    if (job) {
+        job = client->watch(job->id(), [this](const api::Job& now) {
+            observer_.progress(now);
+            return true;
+        });
+    }
+    std::error_code ignored; // it may not be there
+    fs::remove(file, ignored);
+    if (!job) {
+        return fail(std::move(job).error());
+    }
+    if (job->state() != "done") {
+        return fail(
+            ErrorCode::internal,
+            fmt::format("the snapshot ended as {}: {}", job->state(), job->failure().text()));
+    }
+    // The report under way at the end is of the snapshot too.
+    vm->log.refresh();
+    const auto reports_at_end = vm->log.reports().size();
+    auto reported = await(
+        *vm, "the guest to report", [&] { return vm->log.reports().size() > reports_at_end; });
+    if (!reported) {
+        return fail(std::move(reported).error());
+    }
+    SnapshotTrialResult result;
+    result.job = *std::move(job);
+    result.guest = vm->log.totals();
+    const auto& reports = vm->log.reports();
+    // The first one may be of before.
+    for (auto at = reports_before + 1; at < reports.size(); ++at) {
+        result.longest_gap = std::max(result.longest_gap, reports[at].gap);
+    }
+    return result;
+}
+
 } // namespace
 
 Result<CancelTrialResult> run_cancel_trial(
     const TrialOptions& options, std::uint32_t throttle_percent, const TrialObserver& observer) {
     return formats::then(ScratchDirectory::make(), [&](ScratchDirectory scratch) {
         return Trial{options, observer, std::move(scratch)}.run_cancelled(throttle_percent);
+    });
+}
+
+Result<SnapshotTrialResult>
+run_snapshot_trial(const SnapshotTrialOptions& options, const TrialObserver& observer) {
+    return formats::then(ScratchDirectory::make(), [&](ScratchDirectory scratch) {
+        return Trial{options.guest, observer, std::move(scratch)}.run_snapshot(options);
     });
 }
 

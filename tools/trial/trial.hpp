@@ -77,6 +77,23 @@ struct CancelTrialResult {
 formats::Result<CancelTrialResult> run_cancel_trial(
     const TrialOptions& options, std::uint32_t throttle_percent, const TrialObserver& observer);
 
+/// One live snapshot of the test guest in a process of this program. Of the options those of the
+/// guest count, and `downtime`.
+struct SnapshotTrialOptions {
+    TrialOptions guest;
+    std::string layout;
+    std::filesystem::path directory; ///< where the image is made; it is removed again
+};
+
+struct SnapshotTrialResult {
+    api::Job job;
+    GuestLog::Totals guest;
+    /// By the guest's own TSC: the longest gap in its work while its image was written.
+    std::chrono::microseconds longest_gap{0};
+};
+formats::Result<SnapshotTrialResult>
+run_snapshot_trial(const SnapshotTrialOptions& options, const TrialObserver& observer);
+
 /// This program, and the test guest built with it or installed beside it.
 std::filesystem::path own_program();
 formats::Result<std::filesystem::path> find_test_guest();

@@ -52,11 +52,23 @@ TEST_SUITE("formats.image") {
 
     TEST_CASE("critical features that are not known are refused by name") {
         const auto block = encode_image_header(
-            {.id = some_id, .critical_features = {"zstd", "age\n"}, .optional_features = {}});
+            {.id = some_id,
+             .critical_features = {"superseded-pages", "flight", "age\n"},
+             .optional_features = {}});
         const auto read = decode_image_header(block);
         REQUIRE(!read.has_value());
         CHECK(read.error().code() == ErrorCode::unsupported);
-        CHECK(read.error().text() == "it needs what this version does not know: zstd, age?");
+        CHECK(read.error().text() == "it needs what this version does not know: flight, age?");
+    }
+
+    TEST_CASE("a critical feature that is known is kept") {
+        const auto read = decode_image_header(encode_image_header(
+            {.id = some_id,
+             .critical_features = {std::string{superseded_pages_feature}},
+             .optional_features = {}}));
+        REQUIRE(read.has_value());
+        CHECK(read->needs(superseded_pages_feature));
+        CHECK_FALSE(read->needs("flight"));
     }
 
     TEST_CASE("no bit of a header, a head or a trailer can be wrong unnoticed") {

@@ -4,8 +4,10 @@ set(formats_tests
   image_test.cpp
   page_bitmap_test.cpp
   page_digest_test.cpp
+  page_map_test.cpp
   page_range_test.cpp
   page_run_test.cpp
   page_set_test.cpp
   units_test.cpp
-  wire_frame_test.cpp)
+  wire_frame_test.cpp
+  zstd_frame_test.cpp)

@@ -273,8 +273,7 @@ TEST_SUITE("migrate.convergence") {
               "200.0 MiB/s",
               "1008 ms",
               "goal of 100 ms",
-              "--downtime 1260ms",
-              "--on-stall stop"}) {
+              "--downtime 1260ms"}) {
             CAPTURE(part);
             CHECK(text.find(part) != std::string::npos);
         }

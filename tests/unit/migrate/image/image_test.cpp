@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Images of a machine without a CPU: written, read, damaged in every way, and halves of it joined.
-#include "formats/little_endian.hpp"
-#include "formats/page_digest.hpp"
-#include "migrate/image/guest_image.hpp"
 #include "migrate/ownership/vm_id.hpp"
+#include "tests/support/image_bench.hpp"
 #include "tests/support/memory_disk.hpp"
-#include "tests/support/memory_image.hpp"
-#include "tests/support/temp_directory.hpp"
-#include "tests/support/test_machine.hpp"
 
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -19,97 +12,17 @@
 
 using namespace wherry;
 using namespace wherry::migrate;
-using formats::Bytes;
 using formats::Gfn;
 using formats::PageCount;
 using formats::PageRange;
-
-namespace {
-
-using File = std::vector<std::byte>;
-
-constexpr std::uint64_t filled_pages = 400; // two chunks, as every fifth page is zero
-
-template <typename T>
-T must(formats::Result<T> result) {
-    REQUIRE_MESSAGE(result.has_value(), result.error().text());
-    return *std::move(result);
-}
-void must(const formats::Status& status) {
-    REQUIRE_MESSAGE(status.has_value(), status.error().text());
-}
-
-ImageDescription description_of(ImageExtent extent) {
-    static const auto id = VmId::make().to_string();
-    ImageDescription description;
-    description.extent = extent;
-    description.plan.vm_name = "a";
-    description.plan.vm_id = id;
-    description.epoch = Epoch{6};
-    description.migration_id = "m";
-    return description;
-}
-
-File bytes_of(const std::filesystem::path& path) {
-    std::ifstream file{path, std::ios::binary};
-    const std::string text{std::istreambuf_iterator<char>{file}, {}};
-    const auto bytes = std::as_bytes(std::span{text});
-    return {bytes.begin(), bytes.end()};
-}
-
-ImageReader reader_of(File file) {
-    return must(ImageReader::open(std::make_unique<tests::MemoryImage>(std::move(file))));
-}
-
-/// Empty: nothing is wrong with it.
-std::string complaint_about(File file) {
-    auto reader = ImageReader::open(std::make_unique<tests::MemoryImage>(std::move(file)));
-    if (!reader) {
-        return reader.error().text();
-    }
-    const auto verified = reader->verify();
-    return verified ? "" : verified.error().text();
-}
-
-struct Bench {
-    tests::RunWitness witness;
-    tests::TestMachineOptions options;
-    tests::TestMachine machine{options, witness};
-    tests::TempDirectory directory;
-
-    Bench() { machine.fill(filled_pages); }
-
-    [[nodiscard]] dirtylog::DirtySet no_pages() { return dirtylog::DirtySet{machine.memory()}; }
-
-    File image(
-        const ImageDescription& description,
-        const dirtylog::DirtySet& absent,
-        const std::string& name = "x.wimg") {
-        const auto path = directory.path() / name;
-        std::filesystem::remove(path);
-        must(write_guest(machine, description, absent, path));
-        return bytes_of(path);
-    }
-    File whole_image() { return image(description_of(ImageExtent::whole), no_pages()); }
-};
-
-void flip(File& file, std::size_t at) {
-    file.at(at) ^= std::byte{0x10};
-}
-
-/// Where each section begins, and the index behind them.
-std::vector<std::size_t> boundaries_of(const File& file) {
-    const auto reader = reader_of(file);
-    std::vector<std::size_t> found;
-    for (const auto& section : reader.sections()) {
-        found.push_back(section.offset.value());
-    }
-    const auto& last = reader.sections().back();
-    found.push_back((last.offset + formats::section_length(last.head)).value());
-    return found;
-}
-
-} // namespace
+using tests::boundaries_of;
+using tests::complaint_about;
+using tests::filled_pages;
+using tests::flip;
+using tests::must;
+using tests::reader_of;
+using Bench = tests::ImageBench;
+using File = tests::ImageBytes;
 
 TEST_SUITE("migrate.image") {
 
@@ -218,11 +131,11 @@ TEST_SUITE("migrate.image") {
             if (!file) {
                 return formats::fail(std::move(file).error());
             }
-            auto description = description_of(ImageExtent::whole);
+            auto description = tests::description_of(ImageExtent::whole);
             const auto named = description.plan;
             description.plan = plan_for(bench.machine);
             description.plan.vm_id = named.vm_id;
-            auto writer = ImageWriter::begin(*file, description);
+            auto writer = ImageWriter::begin(*file, description, {});
             if (!writer) {
                 return formats::fail(std::move(writer).error());
             }
@@ -266,14 +179,14 @@ TEST_SUITE("migrate.image") {
     TEST_CASE("a file that is there is not written over") {
         Bench bench;
         const auto path = bench.directory.path() / "x.wimg";
-        must(
-            write_guest(bench.machine, description_of(ImageExtent::whole), bench.no_pages(), path));
-        const auto before = bytes_of(path);
-        const auto again =
-            write_guest(bench.machine, description_of(ImageExtent::whole), bench.no_pages(), path);
+        must(write_guest(
+            bench.machine, tests::description_of(ImageExtent::whole), bench.no_pages(), path, {}));
+        const auto before = tests::bytes_of(path);
+        const auto again = write_guest(
+            bench.machine, tests::description_of(ImageExtent::whole), bench.no_pages(), path, {});
         REQUIRE(!again.has_value());
         CHECK(again.error().code() == formats::ErrorCode::already_exists);
-        CHECK(bytes_of(path) == before);
+        CHECK(tests::bytes_of(path) == before);
     }
 
     TEST_CASE("P04 both halves make the guest as it is") {
@@ -283,8 +196,8 @@ TEST_SUITE("migrate.image") {
         auto missing = bench.no_pages();
         missing.mark(must(PageRange::make(Gfn{100}, PageCount{100})));
         missing.mark(must(PageRange::make(Gfn{300}, PageCount{212})));
-        auto source = reader_of(
-            bench.image(description_of(ImageExtent::source_half), bench.no_pages(), "s.wimg"));
+        auto source = reader_of(bench.image(
+            tests::description_of(ImageExtent::source_half), bench.no_pages(), "s.wimg"));
         tests::TestMachine there{bench.options, bench.witness};
         must(restore_guest(source, there));
         const std::vector<std::byte> newer(formats::page_size, std::byte{0x77});
@@ -293,15 +206,16 @@ TEST_SUITE("migrate.image") {
         must(there.memory().write(formats::gpa_of(Gfn{150}), stale)); // missing: worthless
         must(there.memory().zero(must(PageRange::make(Gfn{6}, PageCount{1}))));
         const auto half = bench.directory.path() / "d.wimg";
-        must(write_guest(there, description_of(ImageExtent::destination_half), missing, half));
-        auto destination = reader_of(bytes_of(half));
+        must(write_guest(
+            there, tests::description_of(ImageExtent::destination_half), missing, half, {}));
+        auto destination = reader_of(tests::bytes_of(half));
         CHECK(destination.description().absent == PageCount{312});
         CHECK(must(destination.absent()) == missing);
         must(destination.verify());
 
         const auto joined = bench.directory.path() / "j.wimg";
-        must(join_halves(source, destination, joined));
-        auto whole = reader_of(bytes_of(joined));
+        must(join_halves(source, destination, joined, {}));
+        auto whole = reader_of(tests::bytes_of(joined));
         must(whole.verify());
         CHECK(whole.description().extent == ImageExtent::whole);
         CHECK(whole.description().epoch == Epoch{6});
@@ -320,7 +234,7 @@ TEST_SUITE("migrate.image") {
     TEST_CASE("P04 halves that do not belong together are refused") {
         Bench bench;
         const auto half = [&](ImageExtent extent, auto change) {
-            auto description = description_of(extent);
+            auto description = tests::description_of(extent);
             change(description);
             return reader_of(bench.image(description, bench.no_pages()));
         };
@@ -328,7 +242,7 @@ TEST_SUITE("migrate.image") {
         };
         const auto refused = [&](ImageReader source, ImageReader destination) {
             const auto joined =
-                join_halves(source, destination, bench.directory.path() / "never.wimg");
+                join_halves(source, destination, bench.directory.path() / "never.wimg", {});
             CHECK_FALSE(std::filesystem::exists(bench.directory.path() / "never.wimg"));
             return joined ? std::string{} : joined.error().text();
         };

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/page_range.hpp"
+#include "formats/result.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace wherry::formats {
+
+// The payload of an image's page map section: which chunk counts for which pages. The bytes are
+// specified in docs/image-format.md.
+
+inline constexpr std::size_t page_map_entry_size = 16;
+/// Of one section; a map may take several.
+inline constexpr std::size_t page_map_entries_limit = std::size_t{1} << 16U;
+
+struct PageMapEntry {
+    PageRange pages;
+    std::uint32_t chunk; ///< number of a section
+    friend bool operator==(const PageMapEntry&, const PageMapEntry&) = default;
+};
+
+/// Precondition: ascending, of at most 2^32-1 pages each, and not more than the limit.
+std::vector<std::byte> encode_page_map(std::span<const PageMapEntry> entries);
+/// Total: ascending entries that do not overlap, at least one and not more than the limit; or an
+/// Error{corrupted}. Whether the pages are RAM and the chunks there is for the caller to check.
+Result<std::vector<PageMapEntry>> decode_page_map(std::span<const std::byte> payload);
+
+} // namespace wherry::formats

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "migrate/image/image_outline.hpp"
+
+#include "migrate/image/sha256.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace wherry::migrate {
+
+using formats::Bytes;
+using formats::ErrorCode;
+using formats::fail;
+using formats::IndexEntry;
+using formats::Result;
+using formats::SectionType;
+using formats::Status;
+
+namespace {
+
+constexpr Bytes block{formats::image_block};
+constexpr Bytes head_size{formats::section_head_size};
+
+std::unexpected<formats::Error> damaged(std::string what) {
+    return fail(ErrorCode::corrupted, std::move(what));
+}
+
+/// Why there is no trailer at the end: behind which section the file ends.
+formats::Error explain_end(ImageSource& source, const formats::ImageId& id) {
+    Bytes at = block;
+    formats::SectionHeadBytes bytes{};
+    std::size_t number = 0;
+    std::string last = "its header";
+    while (at + head_size <= source.size() && source.read(at, bytes)) {
+        const auto found = formats::decode_section_head(bytes);
+        if (!found || found->id != id) {
+            break;
+        }
+        const auto what = fmt::format("section {} ({})", number, name_of(found->head.type));
+        const Bytes length = formats::section_length(found->head);
+        if (length > source.size() - at) {
+            return {ErrorCode::corrupted, "it is cut off: it ends within " + what};
+        }
+        last = what;
+        at += length;
+        ++number;
+    }
+    if (at == source.size()) {
+        return {ErrorCode::corrupted, "it is cut off: it ends behind " + last};
+    }
+    return {
+        ErrorCode::corrupted,
+        fmt::format(
+            "it has no trailer at its end; behind {}, at byte {}, no section begins",
+            last,
+            at.value())};
+}
+
+Status read_index(ImageSource& source, ImageOutline& image) {
+    const formats::ImageTrailer& trailer = image.trailer;
+    const bool is_possible =
+        trailer.file_length == source.size() && trailer.index_offset >= block &&
+        trailer.index_offset % block == Bytes{0} && trailer.index_offset + block < source.size();
+    if (!is_possible) {
+        return damaged(fmt::format(
+            "its trailer tells of a file of {} bytes, and this one has {}",
+            trailer.file_length.value(),
+            source.size().value()));
+    }
+    formats::ImageBlock front{};
+    if (auto got = source.read(trailer.index_offset, front); !got) {
+        return got;
+    }
+    const auto head = std::span{front}.first<formats::section_head_size>();
+    const auto found = formats::decode_section_head(head);
+    if (!found || found->head.type != SectionType::index || found->head.table_length != 0 ||
+        found->id != image.header.id || !is_zero(std::span{front}.subspan(head.size())) ||
+        trailer.index_offset + formats::section_length(found->head) + block != source.size()) {
+        return damaged("its index is damaged");
+    }
+    std::vector<std::byte> whole(
+        (formats::section_length(found->head) - formats::front_length(found->head)).value());
+    if (auto got = source.read(trailer.index_offset + block, whole); !got) {
+        return got;
+    }
+    const auto payload = std::span{whole}.first(found->head.payload_length.value());
+    Sha256 digest;
+    const auto root = digest.update(image.header_block).update(head).update(payload).finish();
+    if (digest.update(payload).finish() != found->head.digest || root != trailer.root ||
+        !is_zero(std::span{whole}.subspan(payload.size()))) {
+        return damaged("its index is damaged");
+    }
+    auto entries = formats::decode_image_index(payload, trailer.index_offset);
+    if (!entries) {
+        return fail(std::move(entries).error());
+    }
+    if (entries->size() != found->number) {
+        return damaged("its index is damaged");
+    }
+    image.sections = *std::move(entries);
+    return {};
+}
+
+} // namespace
+
+bool is_zero(std::span<const std::byte> bytes) noexcept {
+    return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
+}
+
+std::string ImageOutline::place_of(std::size_t number) const {
+    return fmt::format("section {} ({})", number, name_of(sections[number].head.type));
+}
+
+Result<std::size_t> ImageOutline::only_one_of(SectionType type) const {
+    const auto is_it = [type](const IndexEntry& entry) {
+        return entry.head.type == type;
+    };
+    const auto found = std::ranges::find_if(sections, is_it);
+    if (std::ranges::count_if(sections, is_it) != 1) {
+        return damaged(fmt::format("it must have one {}, and has none or more", name_of(type)));
+    }
+    return static_cast<std::size_t>(found - sections.begin());
+}
+
+Result<ImageOutline> read_outline(ImageSource& source) {
+    if (source.size() < block) {
+        return fail(ErrorCode::invalid_argument, "it is too short to be an image of a VM");
+    }
+    ImageOutline image;
+    if (auto got = source.read(Bytes{0}, image.header_block); !got) {
+        return fail(std::move(got).error());
+    }
+    auto header = formats::decode_image_header(image.header_block);
+    if (!header) {
+        return fail(std::move(header).error());
+    }
+    image.header = *std::move(header);
+    if (source.size() % block != Bytes{0}) {
+        return fail(explain_end(source, image.header.id));
+    }
+    formats::ImageBlock last{};
+    if (auto got = source.read(source.size() - block, last); !got) {
+        return fail(std::move(got).error());
+    }
+    const auto trailer = formats::decode_image_trailer(last);
+    if (!trailer) {
+        return fail(
+            trailer.error().code() == ErrorCode::corrupted ? explain_end(source, image.header.id)
+                                                           : trailer.error());
+    }
+    if (trailer->id != image.header.id) {
+        return damaged("its trailer is of another image");
+    }
+    image.trailer = *trailer;
+    if (auto read = read_index(source, image); !read) {
+        return fail(std::move(read).error());
+    }
+    return image;
+}
+
+} // namespace wherry::migrate

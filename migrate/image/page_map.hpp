@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats/page_map.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace wherry::migrate {
+
+/// Which chunk of an image holds each page's contents: the last one that has it. Immutable, and
+/// so for any thread.
+class PageMap {
+public:
+    /// `entries` ascend, do not overlap, and lie inside one region each.
+    explicit PageMap(std::vector<formats::PageMapEntry> entries);
+
+    [[nodiscard]] std::span<const formats::PageMapEntry> entries() const noexcept {
+        return entries_;
+    }
+    /// Of a page in no chunk: nothing. It is zero, or its base image's.
+    [[nodiscard]] std::optional<std::uint32_t> chunk_of(formats::Gfn page) const;
+    /// The pages of all entries, and of those of one chunk.
+    [[nodiscard]] formats::PageCount count() const noexcept;
+    [[nodiscard]] formats::PageCount count_in(std::uint32_t chunk) const noexcept;
+
+    /// Calls fn(PageRange) for each run of `pages` whose contents are in `chunk`, ascending.
+    template <typename Function>
+    void for_each_in(std::uint32_t chunk, formats::PageRange pages, Function&& fn) const;
+
+    friend bool operator==(const PageMap&, const PageMap&) = default;
+
+private:
+    using Entries = std::vector<formats::PageMapEntry>;
+    /// The first entry that does not end before `page`.
+    [[nodiscard]] Entries::const_iterator entry_at(formats::Gfn page) const;
+
+    Entries entries_;
+    std::vector<formats::PageCount> counts_; ///< by chunk
+};
+
+template <typename Function>
+void PageMap::for_each_in(std::uint32_t chunk, formats::PageRange pages, Function&& fn) const {
+    for (auto entry = entry_at(pages.first());
+         entry != entries_.end() && entry->pages.first() < pages.end();
+         ++entry) {
+        if (entry->chunk == chunk) {
+            const auto first = std::max(entry->pages.first(), pages.first());
+            const auto end = std::min(entry->pages.end(), pages.end());
+            fn(pages.part(first - pages.first(), end - pages.first()));
+        }
+    }
+}
+
+/// Learns chunk by chunk what is where. Not thread-safe. Pages given to it lie inside one region.
+class PageMapBuilder {
+public:
+    /// Regions are ascending and do not overlap.
+    explicit PageMapBuilder(std::span<const formats::PageRange> ram);
+
+    /// `chunk` has these pages. Of several chunks the one with the highest number counts.
+    void add(formats::PageRange pages, std::uint32_t chunk);
+    [[nodiscard]] bool has_any(formats::PageRange pages) const;
+    [[nodiscard]] std::optional<std::uint32_t> chunk_of(formats::Gfn page) const;
+    /// Of the fewest entries.
+    [[nodiscard]] PageMap build() const;
+
+private:
+    struct Region {
+        formats::PageRange pages;
+        std::vector<std::uint32_t> chunks; ///< number + 1 of each page's; 0: in none
+    };
+    [[nodiscard]] std::span<const std::uint32_t> places_of(formats::PageRange pages) const;
+
+    std::vector<Region> regions_;
+};
+
+} // namespace wherry::migrate
