@@ -31,10 +31,15 @@ std::unexpected<Error> damaged(std::string what) {
 
 } // namespace
 
-Result<ImageReader> ImageReader::open(std::unique_ptr<ImageSource> source) {
-    auto outline = read_outline(*source);
+Result<ImageReader>
+ImageReader::open(std::unique_ptr<ImageSource> source, const ImageAccess& access) {
+    auto outline = read_outline(*source, access);
     if (!outline) {
         return fail(std::move(outline).error().during(source->name()));
+    }
+    if (outline->is_encrypted() && !outline->key) {
+        return fail(
+            ErrorCode::authentication, source->name() + ": it is encrypted, and no key was given");
     }
     ImageReader reader{std::move(source), *std::move(outline)};
     auto loaded = reader.load_description();
@@ -44,12 +49,13 @@ Result<ImageReader> ImageReader::open(std::unique_ptr<ImageSource> source) {
     return reader;
 }
 
-Result<ImageReader> ImageReader::open(const std::filesystem::path& path) {
+Result<ImageReader>
+ImageReader::open(const std::filesystem::path& path, const ImageAccess& access) {
     auto source = open_image(path);
     if (!source) {
         return fail(std::move(source).error());
     }
-    return open(*std::move(source));
+    return open(*std::move(source), access);
 }
 
 Status ImageReader::load_description() {
