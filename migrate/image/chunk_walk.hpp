@@ -26,12 +26,12 @@ using TakePages =
 bool is_ram(std::span<const formats::PageRange> regions, formats::PageRange pages) noexcept;
 /// "0x10 to 0x1f", for messages.
 std::string numbers_of(formats::PageRange pages);
-/// The parts of a run of chunk `number` that count by `map`, each with its bytes; of a run of zeros
-/// there are none.
+/// The parts of a run whose contents are in `chunks` by `map`, each with its bytes; of a run of
+/// zeros there are none.
 formats::Status take_counting(
-    const formats::PageRun& run,
+    formats::PageRange pages,
     std::span<const std::byte> bytes,
-    std::uint32_t number,
+    ChunkRange chunks,
     const PageMap& map,
     const TakePages& take);
 

@@ -109,8 +109,11 @@ Status make_key(ImageOutline& image, const ImageAccess& access) {
         return {};
     }
     if (!image.is_encrypted()) {
-        return fail(
-            ErrorCode::authentication, "it is not encrypted; leave the key out to use it as it is");
+        return access.place == ChainPlace::base
+                   ? Status{}
+                   : fail(
+                         ErrorCode::authentication,
+                         "it is not encrypted; leave the key out to use it as it is");
     }
     image.key = std::make_shared<const ImageKey>(*access.key, image.header.id);
     return image.key->check() == *image.header.key_check

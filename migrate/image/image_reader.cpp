@@ -41,6 +41,11 @@ ImageReader::open(std::unique_ptr<ImageSource> source, const ImageAccess& access
         return fail(
             ErrorCode::authentication, source->name() + ": it is encrypted, and no key was given");
     }
+    if (outline->header.base && access.place == ChainPlace::alone) {
+        return fail(
+            ErrorCode::unsupported,
+            source->name() + ": it is based on another image, and is nothing without it here");
+    }
     ImageReader reader{std::move(source), *std::move(outline)};
     auto loaded = reader.load_description();
     if (!loaded) {
@@ -231,8 +236,9 @@ Status ImageReader::read_chunk(std::uint32_t number, const TakePages& take) cons
     }
     PageCount counting;
     for (const PageRun& run : *runs) {
-        page_map_->for_each_in(
-            number, run.pages, [&counting](PageRange part) { counting += part.count(); });
+        page_map_->for_each_in(only_chunk(number), run.pages, [&counting](PageRange part) {
+            counting += part.count();
+        });
     }
     if (counting != page_map_->count_in(number)) {
         return failed({ErrorCode::corrupted, "it lacks pages that the page map says it has"});
@@ -241,7 +247,8 @@ Status ImageReader::read_chunk(std::uint32_t number, const TakePages& take) cons
     for (const PageRun& run : *runs) {
         const auto bytes = rest.first(run.encoded_length.value());
         rest = rest.subspan(bytes.size());
-        if (auto taken = take_counting(run, bytes, number, *page_map_, take); !taken) {
+        if (auto taken = take_counting(run.pages, bytes, only_chunk(number), *page_map_, take);
+            !taken) {
             return failed(std::move(taken).error());
         }
     }

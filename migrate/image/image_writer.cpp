@@ -44,6 +44,10 @@ formats::ImageHeader header_of(const formats::ImageId& id, const ImageOptions& o
         header.critical_features.emplace_back(formats::sealed_feature);
         header.key_check = ImageKey{*options.key, id}.check();
     }
+    if (options.base) {
+        header.critical_features.emplace_back(formats::base_feature);
+        header.base = options.base;
+    }
     if (options.signing_key) {
         header.optional_features.emplace_back(formats::signed_feature);
     }
@@ -150,7 +154,7 @@ Status ImageWriter::add_page(PageRange page, std::span<const std::byte> bytes) {
     formats::invariant(
         !given || options_.given == GivenPages::again, "a page is given to a writer once");
     const bool is_zero = formats::is_zero_page(bytes.first<formats::page_size>());
-    if (is_zero && !given) {
+    if (is_zero && !given && !options_.base) {
         return {};
     }
     const auto add = [&] {
