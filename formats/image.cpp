@@ -1,34 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/image.hpp"
 
-#include "formats/error_message.hpp"
+#include "formats/image_bytes.hpp"
 #include "formats/little_endian.hpp"
 #include "formats/page_digest.hpp"
 #include "formats/page_map.hpp"
 #include "formats/page_run.hpp"
 #include "formats/page_set.hpp"
-#include "formats/proto/image.pb.h"
 #include "formats/wire_frame.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <string_view>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 namespace wherry::formats {
 
 namespace {
 
 // Offsets of the fields; see docs/image-format.md.
-namespace header_at {
-constexpr std::size_t magic = 0;
-constexpr std::size_t version = 8;
-constexpr std::size_t length = 12;
-constexpr std::size_t digest = 16;
-constexpr std::size_t message = 24;
-} // namespace header_at
 namespace head_at {
 constexpr std::size_t magic = 0;
 constexpr std::size_t type = 4;
@@ -51,52 +41,14 @@ constexpr std::size_t reserved = 24;
 constexpr std::size_t digest = 32;
 } // namespace entry_at
 static_assert(entry_at::digest + sizeof(ImageDigest) == index_entry_size);
-namespace trailer_at {
-constexpr std::size_t magic = 0;
-constexpr std::size_t version = 8;
-constexpr std::size_t reserved = 12;
-constexpr std::size_t id = 16;
-constexpr std::size_t index_offset = 32;
-constexpr std::size_t file_length = 40;
-constexpr std::size_t root = 48;
-constexpr std::size_t checksum = 80;
-constexpr std::size_t end = 88;
-} // namespace trailer_at
-
-constexpr std::string_view header_magic = "WHERRYIM";
-constexpr std::string_view trailer_magic = "WHERRYIE";
 constexpr std::string_view section_magic = "WHSC";
-constexpr std::array known_features{superseded_pages_feature, zstd_feature};
 constexpr std::uint16_t critical_flag = 1;
 constexpr std::uint16_t compressed_flag = 2;
+constexpr std::uint16_t sealed_flag = 4;
 /// More than this no file has, so that sums of lengths do not wrap.
 constexpr std::uint64_t longest = std::uint64_t{1} << 56U;
 
 using Span = std::span<const std::byte>;
-
-void put_text(std::span<std::byte> bytes, std::size_t at, std::string_view text) {
-    std::memcpy(bytes.subspan(at, text.size()).data(), text.data(), text.size());
-}
-bool has_text(Span bytes, std::size_t at, std::string_view text) {
-    return std::memcmp(bytes.subspan(at, text.size()).data(), text.data(), text.size()) == 0;
-}
-template <std::size_t size>
-void put_bytes(
-    std::span<std::byte> bytes, std::size_t at, const std::array<std::byte, size>& from) {
-    std::ranges::copy(from, bytes.subspan(at, size).begin());
-}
-template <std::size_t size>
-std::array<std::byte, size> get_bytes(Span bytes, std::size_t at) {
-    std::array<std::byte, size> into{};
-    std::ranges::copy(bytes.subspan(at, size), into.begin());
-    return into;
-}
-bool is_zero(Span bytes) {
-    return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
-}
-std::uint64_t checksum_of(Span bytes) {
-    return static_cast<std::uint64_t>(digest_of(bytes));
-}
 
 std::unexpected<Error> damaged(std::string what) {
     return fail(ErrorCode::corrupted, std::move(what));
@@ -104,45 +56,6 @@ std::unexpected<Error> damaged(std::string what) {
 
 Bytes whole_blocks(Bytes length) {
     return bytes_of(pages_for(length));
-}
-
-Status check_version(std::uint32_t version) {
-    if (version == image_version) {
-        return {};
-    }
-    return fail(
-        ErrorCode::version_mismatch,
-        fmt::format(
-            "it is of version {} of the image format, and this program reads version {}",
-            version,
-            image_version));
-}
-
-std::string text_of(ImageHeader header) {
-    proto::ImageHeader message;
-    message.set_image_id(reinterpret_cast<const char*>(header.id.data()), header.id.size());
-    for (auto& name : header.critical_features) {
-        message.add_critical_features(std::move(name));
-    }
-    for (auto& name : header.optional_features) {
-        message.add_optional_features(std::move(name));
-    }
-    return message.SerializeAsString();
-}
-
-template <typename Names>
-Result<std::vector<std::string>> features_from(const Names& names) {
-    std::vector<std::string> features;
-    if (static_cast<std::size_t>(names.size()) > image_features_limit) {
-        return damaged(fmt::format("its header names {} features", names.size()));
-    }
-    for (const std::string& name : names) {
-        if (name.empty() || name.size() > image_feature_name_limit) {
-            return damaged("its header names a feature without a name, or with too long a one");
-        }
-        features.push_back(name);
-    }
-    return features;
 }
 
 Status check_lengths(const SectionHead& head) {
@@ -159,8 +72,10 @@ Status check_lengths(const SectionHead& head) {
                 "it needs sections of type {}, which this version does not know",
                 static_cast<unsigned>(head.type)));
     }
-    if (head.table_length > section_table_limit(head.type) ||
-        head.payload_length > section_payload_limit(head.type)) {
+    const std::uint32_t table_limit = section_table_limit(head.type);
+    const Bytes sealed = head.is_sealed ? Bytes{table_limit} + Bytes{sealing_overhead} : Bytes{0};
+    if (head.table_length > (head.is_sealed ? 0 : table_limit) ||
+        head.payload_length > section_payload_limit(head.type) + sealed) {
         return damaged(fmt::format(
             "a {} has {} and {} bytes, more than the limit",
             name_of(head.type),
@@ -170,20 +85,15 @@ Status check_lengths(const SectionHead& head) {
     return {};
 }
 
-std::uint16_t flags_of(const SectionHead& head) {
-    unsigned flags = head.is_critical ? critical_flag : 0U;
-    flags |= head.is_compressed ? compressed_flag : 0U;
-    return static_cast<std::uint16_t>(flags);
-}
-
 Status take_flags(std::uint16_t flags, SectionHead& head) {
-    if ((flags & ~(critical_flag | compressed_flag)) != 0) {
+    if ((flags & ~(critical_flag | compressed_flag | sealed_flag)) != 0) {
         return fail(
             ErrorCode::unsupported,
             fmt::format("a section has the flags {:#x}, which this version does not know", flags));
     }
     head.is_critical = (flags & critical_flag) != 0;
     head.is_compressed = (flags & compressed_flag) != 0;
+    head.is_sealed = (flags & sealed_flag) != 0;
     return {};
 }
 
@@ -207,12 +117,15 @@ std::string_view name_of(SectionType type) noexcept {
     return "section of an unknown type";
 }
 
-bool ImageHeader::needs(std::string_view critical_feature) const {
-    return std::ranges::find(critical_features, critical_feature) != critical_features.end();
-}
-
 bool is_known(SectionType type) noexcept {
     return type >= SectionType::description && type <= SectionType::page_map;
+}
+
+std::uint16_t flags_of(const SectionHead& head) noexcept {
+    unsigned flags = head.is_critical ? critical_flag : 0U;
+    flags |= head.is_compressed ? compressed_flag : 0U;
+    flags |= head.is_sealed ? sealed_flag : 0U;
+    return static_cast<std::uint16_t>(flags);
 }
 
 Bytes front_length(const SectionHead& head) noexcept {
@@ -243,62 +156,6 @@ Bytes section_payload_limit(SectionType type) noexcept {
 std::uint32_t section_table_limit(SectionType type) noexcept {
     constexpr std::size_t batch_head = batch_header_size + run_entry_size * runs_per_batch;
     return type == SectionType::pages ? std::uint32_t{batch_head} : 0;
-}
-
-ImageBlock encode_image_header(const ImageHeader& header) {
-    const std::string message = text_of(header);
-    ImageBlock block{};
-    invariant(message.size() <= image_block - header_at::message, "an image's header is a block");
-    const std::span<std::byte> bytes{block};
-    put_text(bytes, header_at::magic, header_magic);
-    store_little(bytes, header_at::version, image_version);
-    store_little(bytes, header_at::length, static_cast<std::uint32_t>(message.size()));
-    put_text(bytes, header_at::message, message);
-    store_little(
-        bytes, header_at::digest, checksum_of(bytes.subspan(header_at::message, message.size())));
-    return block;
-}
-
-Result<ImageHeader> decode_image_header(std::span<const std::byte, image_block> block) {
-    if (!has_text(block, header_at::magic, header_magic)) {
-        return fail(ErrorCode::invalid_argument, "it is not an image of a VM");
-    }
-    if (auto known = check_version(load_little<std::uint32_t>(block, header_at::version)); !known) {
-        return fail(std::move(known).error());
-    }
-    const std::size_t length = load_little<std::uint32_t>(block, header_at::length);
-    if (length > image_block - header_at::message) {
-        return damaged("its header is longer than a block");
-    }
-    const auto bytes = Span{block}.subspan(header_at::message, length);
-    proto::ImageHeader message;
-    if (load_little<std::uint64_t>(block, header_at::digest) != checksum_of(bytes) ||
-        !is_zero(Span{block}.subspan(header_at::message + length)) ||
-        !message.ParseFromArray(bytes.data(), static_cast<int>(length)) ||
-        message.image_id().size() != sizeof(ImageId)) {
-        return damaged("its header is damaged");
-    }
-    auto critical = features_from(message.critical_features());
-    auto optional = features_from(message.optional_features());
-    if (!critical || !optional) {
-        return fail(std::move(critical ? optional : critical).error());
-    }
-    std::vector<std::string> shown;
-    for (const auto& name : *critical) {
-        if (std::ranges::find(known_features, name) == known_features.end()) {
-            shown.push_back(sanitised(name, image_feature_name_limit));
-        }
-    }
-    if (!shown.empty()) {
-        return fail(
-            ErrorCode::unsupported,
-            fmt::format("it needs what this version does not know: {}", fmt::join(shown, ", ")));
-    }
-    ImageHeader header;
-    std::memcpy(header.id.data(), message.image_id().data(), header.id.size());
-    header.critical_features = *std::move(critical);
-    header.optional_features = *std::move(optional);
-    return header;
 }
 
 SectionHeadBytes
@@ -393,40 +250,6 @@ Result<std::vector<IndexEntry>> decode_image_index(Span payload, Bytes index_off
         return damaged("its index does not name all that is in front of it");
     }
     return entries;
-}
-
-ImageBlock encode_image_trailer(const ImageTrailer& trailer) {
-    ImageBlock block{};
-    const std::span<std::byte> bytes{block};
-    put_text(bytes, trailer_at::magic, trailer_magic);
-    store_little(bytes, trailer_at::version, image_version);
-    put_bytes(bytes, trailer_at::id, trailer.id);
-    store_little(bytes, trailer_at::index_offset, trailer.index_offset.value());
-    store_little(bytes, trailer_at::file_length, trailer.file_length.value());
-    put_bytes(bytes, trailer_at::root, trailer.root);
-    store_little(bytes, trailer_at::checksum, checksum_of(bytes.first(trailer_at::checksum)));
-    return block;
-}
-
-Result<ImageTrailer> decode_image_trailer(std::span<const std::byte, image_block> block) {
-    if (!has_text(block, trailer_at::magic, trailer_magic)) {
-        return damaged("it has no trailer at its end");
-    }
-    if (load_little<std::uint64_t>(block, trailer_at::checksum) !=
-            checksum_of(Span{block}.first(trailer_at::checksum)) ||
-        load_little<std::uint32_t>(block, trailer_at::reserved) != 0 ||
-        !is_zero(Span{block}.subspan(trailer_at::end))) {
-        return damaged("its trailer is damaged");
-    }
-    if (auto known = check_version(load_little<std::uint32_t>(block, trailer_at::version));
-        !known) {
-        return fail(std::move(known).error());
-    }
-    return ImageTrailer{
-        .id = get_bytes<sizeof(ImageId)>(block, trailer_at::id),
-        .index_offset = Bytes{load_little<std::uint64_t>(block, trailer_at::index_offset)},
-        .file_length = Bytes{load_little<std::uint64_t>(block, trailer_at::file_length)},
-        .root = get_bytes<sizeof(ImageDigest)>(block, trailer_at::root)};
 }
 
 } // namespace wherry::formats

@@ -53,17 +53,17 @@ note_run(PageMapBuilder& found, const ChunkRules& rules, PageRange pages, std::u
 }
 
 Status take_counting(
-    const PageRun& run,
+    PageRange pages,
     std::span<const std::byte> bytes,
-    std::uint32_t number,
+    ChunkRange chunks,
     const PageMap& map,
     const TakePages& take) {
     Status done;
-    map.for_each_in(number, run.pages, [&](PageRange part) {
+    map.for_each_in(chunks, pages, [&](PageRange part) {
         if (!done) {
             return;
         }
-        const auto at = formats::bytes_of(part.first() - run.pages.first()).value();
+        const auto at = formats::bytes_of(part.first() - pages.first()).value();
         const auto length = formats::bytes_of(part.count()).value();
         done = take(part, bytes.empty() ? bytes : bytes.subspan(at, length));
     });
@@ -172,8 +172,9 @@ Status ChunkWalk::take_chunk(std::size_t turn, const PageMap* counting, const Ta
         if (run.encoding == formats::PageEncoding::zero) {
             continue;
         }
-        auto taken = counting != nullptr ? take_counting(run, bytes, number, *counting, take)
-                                         : take(run.pages, bytes);
+        auto taken = counting != nullptr
+                         ? take_counting(run.pages, bytes, only_chunk(number), *counting, take)
+                         : take(run.pages, bytes);
         if (!taken) {
             return failed(std::move(taken).error());
         }

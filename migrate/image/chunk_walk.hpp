@@ -37,12 +37,12 @@ struct ChunkRules {
 formats::Status note_run(
     PageMapBuilder& found, const ChunkRules& rules, formats::PageRange pages, std::uint32_t number);
 
-/// The parts of a run of chunk `number` that count by `map`, each with its bytes; of a run of zeros
-/// there are none.
+/// The parts of a run whose contents are in `chunks` by `map`, each with its bytes; of a run of
+/// zeros there are none.
 formats::Status take_counting(
-    const formats::PageRun& run,
+    formats::PageRange pages,
     std::span<const std::byte> bytes,
-    std::uint32_t number,
+    ChunkRange chunks,
     const PageMap& map,
     const TakePages& take);
 

@@ -2,10 +2,12 @@
 #include "migrate/image/guest_image.hpp"
 
 #include "migrate/file_placement.hpp"
+#include "migrate/image/image_difference.hpp"
 #include "vmm/saved_state.hpp"
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -29,9 +31,9 @@ constexpr PageCount pages_per_copy = formats::raw_pages_per_batch;
 constexpr std::uint64_t overhead_divisor = 32;
 constexpr Bytes fixed_overhead = formats::operator""_MiB(1);
 
-/// What is there and has ever been touched.
+/// What is there and has ever been touched, here or in the base.
 Result<dirtylog::DirtySet>
-pages_to_write(const vmm::GuestMemory& memory, const dirtylog::DirtySet& absent) {
+pages_to_write(const vmm::GuestMemory& memory, const dirtylog::DirtySet& absent, ImageChain* base) {
     const auto populated = memory.populated();
     if (!populated) {
         return fail(populated.error());
@@ -40,13 +42,33 @@ pages_to_write(const vmm::GuestMemory& memory, const dirtylog::DirtySet& absent)
     for (const PageRange run : *populated) {
         pages.mark(run);
     }
+    if (base != nullptr) {
+        const auto map = base->page_map();
+        if (!map) {
+            return fail(map.error());
+        }
+        for (const auto& entry : (*map)->entries()) {
+            pages.mark(entry.pages);
+        }
+    }
     pages.subtract(absent);
     return pages;
 }
 
-Status
-write_pages(const vmm::GuestMemory& memory, const dirtylog::DirtySet& pages, ImageWriter& writer) {
+Result<ImageDifference> difference_from(ImageChain& base, const vmm::GuestMemory& memory) {
+    auto fits = check_layout(base.image().description().plan, memory);
+    return fits ? ImageDifference::from(base) : fail(std::move(fits).error().during(base.name()));
+}
+
+Status write_pages(
+    const vmm::GuestMemory& memory,
+    const dirtylog::DirtySet& pages,
+    std::optional<ImageDifference>& difference,
+    ImageWriter& writer) {
     std::vector<std::byte> copy(formats::bytes_of(pages_per_copy).value());
+    const TakePages add = [&writer](PageRange run, std::span<const std::byte> bytes) {
+        return writer.add_pages(run, bytes);
+    };
     Status done;
     pages.for_each_run(pages_per_copy, [&](PageRange run) {
         const auto bytes = std::span{copy}.first(formats::bytes_of(run.count()).value());
@@ -54,7 +76,7 @@ write_pages(const vmm::GuestMemory& memory, const dirtylog::DirtySet& pages, Ima
             done = memory.copy_pages(run, bytes);
         }
         if (done) {
-            done = writer.add_pages(run, bytes);
+            done = difference ? difference->for_each_run(run, bytes, add) : add(run, bytes);
         }
     });
     return done;
@@ -142,6 +164,29 @@ Status copy_both(
     return done;
 }
 
+/// `pages` is the image, or the chain that it is the youngest of.
+template <typename Pages>
+Status restore(ImageReader& image, Pages& pages, vmm::Machine& machine, unsigned threads) {
+    if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
+        return fail(std::move(fits).error().during(image.name()));
+    }
+    const auto bytes = image.machine_state();
+    if (!bytes) {
+        return fail(bytes.error());
+    }
+    const auto state = vmm::decode_machine_state(*bytes);
+    if (!state) {
+        return fail(formats::Error{state.error()}.during(image.name()));
+    }
+    FilePlacement placement{machine.memory()};
+    auto placed = pages.for_each_run(
+        [&](PageRange run, std::span<const std::byte> contents) {
+            return placement.place(run, contents);
+        },
+        threads);
+    return formats::then(std::move(placed), [&] { return machine.restore(*state); });
+}
+
 } // namespace
 
 ImageDescription
@@ -165,7 +210,8 @@ Status write_guest(
     ImageDescription description,
     const dirtylog::DirtySet& absent,
     const std::filesystem::path& path,
-    const ImageOptions& options) {
+    const ImageOptions& options,
+    ImageChain* base) {
     auto state = machine.save();
     if (!state) {
         return fail(std::move(state).error().during("saving the VM's state"));
@@ -174,9 +220,23 @@ Status write_guest(
     if (!encoded) {
         return fail(encoded.error());
     }
-    const auto pages = pages_to_write(machine.memory(), absent);
+    const auto pages = pages_to_write(machine.memory(), absent, base);
     if (!pages) {
         return fail(pages.error());
+    }
+    ImageOptions how = options;
+    std::optional<ImageDifference> difference;
+    if (base != nullptr) {
+        auto made = difference_from(*base, machine.memory());
+        if (!made) {
+            return fail(std::move(made).error());
+        }
+        difference = *std::move(made);
+        auto named = base->as_base(options);
+        if (!named) {
+            return fail(std::move(named).error());
+        }
+        how.base = *std::move(named);
     }
     description = describe_guest(machine, std::move(description), pages->count());
     description.absent = absent.count();
@@ -185,7 +245,7 @@ Status write_guest(
         return fail(std::move(file).error());
     }
     file->expect(image_size_at_most(pages->count()));
-    auto writer = ImageWriter::begin(*file, description, options);
+    auto writer = ImageWriter::begin(*file, description, how);
     if (!writer) {
         return fail(std::move(writer).error());
     }
@@ -193,7 +253,7 @@ Status write_guest(
         formats::then(
             formats::then(
                 writer->add_machine_state(*encoded),
-                [&] { return write_pages(machine.memory(), *pages, *writer); }),
+                [&] { return write_pages(machine.memory(), *pages, difference, *writer); }),
             [&] { return writer->add_absent(absent); }),
         [&] { return writer->finish(); });
 }
@@ -207,24 +267,11 @@ Status accept_image(const ImageStream& image, const HostOffer& host) {
 }
 
 Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads) {
-    if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
-        return fail(std::move(fits).error().during(image.name()));
-    }
-    const auto bytes = image.machine_state();
-    if (!bytes) {
-        return fail(bytes.error());
-    }
-    const auto state = vmm::decode_machine_state(*bytes);
-    if (!state) {
-        return fail(formats::Error{state.error()}.during(image.name()));
-    }
-    FilePlacement placement{machine.memory()};
-    auto placed = image.for_each_run(
-        [&](PageRange pages, std::span<const std::byte> contents) {
-            return placement.place(pages, contents);
-        },
-        threads);
-    return formats::then(std::move(placed), [&] { return machine.restore(*state); });
+    return restore(image, image, machine, threads);
+}
+
+Status restore_guest(ImageChain& image, vmm::Machine& machine, unsigned threads) {
+    return restore(image.image(), image, machine, threads);
 }
 
 Status restore_guest(ImageStream& image, vmm::Machine& machine) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "migrate/image/image_chain.hpp"
 #include "migrate/image/image_reader.hpp"
 #include "migrate/image/image_stream.hpp"
 #include "migrate/image/image_writer.hpp"
@@ -20,19 +21,22 @@ formats::Bytes image_size_at_most(formats::PageCount pages);
 
 /// Writes the guest of a paused machine to a new file, as the description says; what `absent` names
 /// is left out. The description's plan and number of absent pages are filled in here, but for
-/// names. Blocks for as long as the disk takes.
+/// names. With a base, which options do not name, only what differs from it is written. Blocks for
+/// as long as the disk takes.
 formats::Status write_guest(
     vmm::Machine& machine,
     ImageDescription description,
     const dirtylog::DirtySet& absent,
     const std::filesystem::path& path,
-    const ImageOptions& options);
+    const ImageOptions& options,
+    ImageChain* base = nullptr);
 
 /// Refuses, naming everything, what cannot live on `host`.
 formats::Status accept_image(const ImageReader& image, const HostOffer& host);
 /// Memory and state of the guest, into a fresh, paused machine that was made by the image's
 /// config. Whether the image may be restored is for the caller to know. Uses `threads` threads.
 formats::Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads = 2);
+formats::Status restore_guest(ImageChain& image, vmm::Machine& machine, unsigned threads = 2);
 
 /// The same of an image that comes as a stream; all of it has been found right then.
 formats::Status accept_image(const ImageStream& image, const HostOffer& host);

@@ -3,8 +3,12 @@
 
 #include "formats/page_run.hpp"
 #include "formats/units.hpp"
+#include "migrate/image/image_key.hpp"
+#include "migrate/image/image_signature.hpp"
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 
 namespace wherry::migrate {
 
@@ -27,8 +31,28 @@ struct ImageOptions {
     /// Of a chunk, which is what a reader reads at once; 1 to raw_pages_per_batch.
     formats::PageCount chunk_pages{64};
     GivenPages given = GivenPages::once;
+    std::shared_ptr<const ImageSecret> key{};        ///< null: not encrypted
+    std::shared_ptr<const SigningKey> signing_key{}; ///< private; null: not signed
+    /// What is not given is as there: pages of zeros are told.
+    std::optional<formats::ImageBase> base{};
     /// Threads that compress, seal and digest, beside the writer's.
     unsigned workers = 2;
+};
+
+/// What an image that is opened is to its reader.
+enum class ChainPlace : std::uint8_t {
+    alone,    ///< it may not have a base
+    youngest, ///< its base is opened next
+    base,     ///< known by its root: it need not be encrypted because a key is there
+};
+
+/// With what images are to be read.
+struct ImageAccess {
+    /// An image that is not encrypted is refused with it: it is not the one that was meant.
+    std::shared_ptr<const ImageSecret> key{};
+    /// Public: an image that is not signed with it is refused.
+    std::shared_ptr<const SigningKey> trusted{};
+    ChainPlace place = ChainPlace::alone;
 };
 
 } // namespace wherry::migrate

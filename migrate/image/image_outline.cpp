@@ -103,6 +103,47 @@ Status read_index(ImageSource& source, ImageOutline& image) {
     return {};
 }
 
+/// Before anything is judged to be damaged.
+Status make_key(ImageOutline& image, const ImageAccess& access) {
+    if (!access.key) {
+        return {};
+    }
+    if (!image.is_encrypted()) {
+        return access.place == ChainPlace::base
+                   ? Status{}
+                   : fail(
+                         ErrorCode::authentication,
+                         "it is not encrypted; leave the key out to use it as it is");
+    }
+    image.key = std::make_shared<const ImageKey>(*access.key, image.header.id);
+    return image.key->check() == *image.header.key_check
+               ? Status{}
+               : fail(ErrorCode::authentication, "it is encrypted with another key");
+}
+
+/// What the header announces of sections and trailer, and what only key holders can have made.
+Status check_ends(const ImageOutline& image, const ImageAccess& access) {
+    const auto& trailer = image.trailer;
+    const auto& optional = image.header.optional_features;
+    const bool is_signed = std::ranges::find(optional, formats::signed_feature) != optional.end();
+    const bool is_sealed = std::ranges::all_of(image.sections, [&](const IndexEntry& entry) {
+        return entry.head.is_sealed == image.is_encrypted();
+    });
+    if (trailer.seal.has_value() != image.is_encrypted() ||
+        trailer.signature.has_value() != is_signed || !is_sealed) {
+        return damaged("its sections and its trailer are not what its header announces");
+    }
+    if (image.key && image.key->seal_of(trailer.root) != *trailer.seal) {
+        return fail(ErrorCode::authentication, "it was changed by someone without its key");
+    }
+    if (!access.trusted) {
+        return {};
+    }
+    return is_signed
+               ? access.trusted->check(image.header.id, trailer.root, *trailer.signature)
+               : fail(ErrorCode::authentication, "it is not signed, and only trusted as signed");
+}
+
 } // namespace
 
 bool is_zero(std::span<const std::byte> bytes) noexcept {
@@ -124,7 +165,7 @@ Result<std::size_t> ImageOutline::only_one_of(SectionType type) const {
     return static_cast<std::size_t>(found - sections.begin());
 }
 
-Result<ImageOutline> read_outline(ImageSource& source) {
+Result<ImageOutline> read_outline(ImageSource& source, const ImageAccess& access) {
     if (source.size() < block) {
         return fail(ErrorCode::invalid_argument, "it is too short to be an image of a VM");
     }
@@ -137,6 +178,9 @@ Result<ImageOutline> read_outline(ImageSource& source) {
         return fail(std::move(header).error());
     }
     image.header = *std::move(header);
+    if (auto made = make_key(image, access); !made) {
+        return fail(std::move(made).error());
+    }
     if (source.size() % block != Bytes{0}) {
         return fail(explain_end(source, image.header.id));
     }
@@ -154,10 +198,8 @@ Result<ImageOutline> read_outline(ImageSource& source) {
         return damaged("its trailer is of another image");
     }
     image.trailer = *trailer;
-    if (auto read = read_index(source, image); !read) {
-        return fail(std::move(read).error());
-    }
-    return image;
+    auto read = formats::then(read_index(source, image), [&] { return check_ends(image, access); });
+    return read ? Result<ImageOutline>{std::move(image)} : fail(std::move(read).error());
 }
 
 } // namespace wherry::migrate

@@ -4,8 +4,10 @@
 #include "formats/image.hpp"
 #include "formats/result.hpp"
 #include "migrate/image/image_file.hpp"
+#include "migrate/image/image_options.hpp"
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,6 +20,10 @@ struct ImageOutline {
     formats::ImageBlock header_block{};
     formats::ImageTrailer trailer;
     std::vector<formats::IndexEntry> sections;
+    /// Null: the image is not encrypted, or no key was given. Of this outline and its copies.
+    std::shared_ptr<const ImageKey> key;
+
+    [[nodiscard]] bool is_encrypted() const { return header.needs(formats::sealed_feature); }
 
     /// "section 3 (chunk of pages)", for messages.
     [[nodiscard]] std::string place_of(std::size_t number) const;
@@ -25,8 +31,9 @@ struct ImageOutline {
     [[nodiscard]] formats::Result<std::size_t> only_one_of(formats::SectionType type) const;
 };
 
-/// Errors do not name the file.
-formats::Result<ImageOutline> read_outline(ImageSource& source);
+/// An image that is encrypted may be looked at from outside without its key. Errors do not name
+/// the file.
+formats::Result<ImageOutline> read_outline(ImageSource& source, const ImageAccess& access);
 
 /// What fills blocks up must be.
 bool is_zero(std::span<const std::byte> bytes) noexcept;

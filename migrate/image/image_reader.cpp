@@ -31,10 +31,20 @@ std::unexpected<Error> damaged(std::string what) {
 
 } // namespace
 
-Result<ImageReader> ImageReader::open(std::unique_ptr<ImageSource> source) {
-    auto outline = read_outline(*source);
+Result<ImageReader>
+ImageReader::open(std::unique_ptr<ImageSource> source, const ImageAccess& access) {
+    auto outline = read_outline(*source, access);
     if (!outline) {
         return fail(std::move(outline).error().during(source->name()));
+    }
+    if (outline->is_encrypted() && !outline->key) {
+        return fail(
+            ErrorCode::authentication, source->name() + ": it is encrypted, and no key was given");
+    }
+    if (outline->header.base && access.place == ChainPlace::alone) {
+        return fail(
+            ErrorCode::unsupported,
+            source->name() + ": it is based on another image, and is nothing without it here");
     }
     ImageReader reader{std::move(source), *std::move(outline)};
     auto loaded = reader.load_description();
@@ -44,12 +54,13 @@ Result<ImageReader> ImageReader::open(std::unique_ptr<ImageSource> source) {
     return reader;
 }
 
-Result<ImageReader> ImageReader::open(const std::filesystem::path& path) {
+Result<ImageReader>
+ImageReader::open(const std::filesystem::path& path, const ImageAccess& access) {
     auto source = open_image(path);
     if (!source) {
         return fail(std::move(source).error());
     }
-    return open(*std::move(source));
+    return open(*std::move(source), access);
 }
 
 Status ImageReader::load_description() {
@@ -225,8 +236,9 @@ Status ImageReader::read_chunk(std::uint32_t number, const TakePages& take) cons
     }
     PageCount counting;
     for (const PageRun& run : *runs) {
-        page_map_->for_each_in(
-            number, run.pages, [&counting](PageRange part) { counting += part.count(); });
+        page_map_->for_each_in(only_chunk(number), run.pages, [&counting](PageRange part) {
+            counting += part.count();
+        });
     }
     if (counting != page_map_->count_in(number)) {
         return failed({ErrorCode::corrupted, "it lacks pages that the page map says it has"});
@@ -235,7 +247,8 @@ Status ImageReader::read_chunk(std::uint32_t number, const TakePages& take) cons
     for (const PageRun& run : *runs) {
         const auto bytes = rest.first(run.encoded_length.value());
         rest = rest.subspan(bytes.size());
-        if (auto taken = take_counting(run, bytes, number, *page_map_, take); !taken) {
+        if (auto taken = take_counting(run.pages, bytes, only_chunk(number), *page_map_, take);
+            !taken) {
             return failed(std::move(taken).error());
         }
     }

@@ -25,8 +25,10 @@ namespace wherry::migrate {
 /// cause. One thread, but for read_chunk(); blocks for as long as the disk takes.
 class ImageReader {
 public:
-    static formats::Result<ImageReader> open(std::unique_ptr<ImageSource> source);
-    static formats::Result<ImageReader> open(const std::filesystem::path& path);
+    static formats::Result<ImageReader>
+    open(std::unique_ptr<ImageSource> source, const ImageAccess& access = {});
+    static formats::Result<ImageReader>
+    open(const std::filesystem::path& path, const ImageAccess& access = {});
 
     [[nodiscard]] const ImageDescription& description() const noexcept { return description_; }
     [[nodiscard]] const formats::ImageId& id() const noexcept { return outline_.header.id; }
@@ -36,6 +38,8 @@ public:
     [[nodiscard]] std::span<const formats::IndexEntry> sections() const noexcept {
         return outline_.sections;
     }
+    /// Header, trailer and what the index says.
+    [[nodiscard]] const ImageOutline& outline() const noexcept { return outline_; }
     [[nodiscard]] formats::Bytes size() const noexcept { return source_->size(); }
     [[nodiscard]] std::string name() const { return source_->name(); }
 

@@ -49,8 +49,30 @@ Status check_head(std::span<const std::byte> front, const ImageOutline& image, s
     return damaged("it is not the section that the index tells of");
 }
 
-/// The payload as it would be uncompressed.
-Status expand(ImageSection& section, const ImageOutline& image, std::size_t number) {
+/// Table and payload out of the ciphertext.
+Result<ImageSection>
+open_sealed(std::span<const std::byte> sealed, const ImageOutline& image, std::size_t number) {
+    if (!image.key) {
+        return fail(ErrorCode::authentication, "it is encrypted, and no key was given");
+    }
+    const SectionHead& head = image.sections[number].head;
+    auto opened = image.key->open(
+        {.number = static_cast<std::uint32_t>(number),
+         .type = head.type,
+         .flags = formats::flags_of(head)},
+        sealed);
+    if (!opened) {
+        return fail(std::move(opened).error());
+    }
+    if (opened->table.size() > formats::section_table_limit(head.type) ||
+        Bytes{opened->payload.size()} > formats::section_payload_limit(head.type)) {
+        return damaged("what was sealed is longer than the limit");
+    }
+    return ImageSection{.table = std::move(opened->table), .payload = std::move(opened->payload)};
+}
+
+/// With its payload as it would be uncompressed.
+Result<ImageSection> expand(ImageSection section, const ImageOutline& image, std::size_t number) {
     if (!image.header.needs(formats::zstd_feature)) {
         return damaged("it is compressed, and the header does not say that there is such");
     }
@@ -60,7 +82,7 @@ Status expand(ImageSection& section, const ImageOutline& image, std::size_t numb
         return fail(std::move(contents).error());
     }
     section.payload = *std::move(contents);
-    return {};
+    return section;
 }
 
 } // namespace
@@ -93,13 +115,15 @@ read_section(ImageSource& source, const ImageOutline& image, std::size_t number)
         return damaged(image.place_of(number) + ": what fills its blocks up is not zero");
     }
     payload.resize(length);
-    ImageSection section{.table = {table.begin(), table.end()}, .payload = std::move(payload)};
-    if (head.is_compressed) {
-        if (auto expanded = expand(section, image, number); !expanded) {
-            return fail(std::move(expanded).error().during(image.place_of(number)));
-        }
+    Result<ImageSection> section =
+        head.is_sealed
+            ? open_sealed(payload, image, number)
+            : ImageSection{.table = {table.begin(), table.end()}, .payload = std::move(payload)};
+    if (section && head.is_compressed) {
+        section = expand(*std::move(section), image, number);
     }
-    return section;
+    return section ? std::move(section)
+                   : fail(std::move(section).error().during(image.place_of(number)));
 }
 
 Status check_section(ImageSource& source, const ImageOutline& image, std::size_t number) {

@@ -32,15 +32,26 @@ Result<formats::ImageId> make_image_id() {
     return id;
 }
 
-std::vector<std::string> features_of(const ImageOptions& options) {
-    std::vector<std::string> features;
+formats::ImageHeader header_of(const formats::ImageId& id, const ImageOptions& options) {
+    formats::ImageHeader header{.id = id};
     if (options.layout == ImageLayout::zstd) {
-        features.emplace_back(formats::zstd_feature);
+        header.critical_features.emplace_back(formats::zstd_feature);
     }
     if (options.given == GivenPages::again) {
-        features.emplace_back(formats::superseded_pages_feature);
+        header.critical_features.emplace_back(formats::superseded_pages_feature);
     }
-    return features;
+    if (options.key) {
+        header.critical_features.emplace_back(formats::sealed_feature);
+        header.key_check = ImageKey{*options.key, id}.check();
+    }
+    if (options.base) {
+        header.critical_features.emplace_back(formats::base_feature);
+        header.base = options.base;
+    }
+    if (options.signing_key) {
+        header.optional_features.emplace_back(formats::signed_feature);
+    }
+    return header;
 }
 
 std::span<const std::byte> page_of(std::span<const std::byte> bytes, PageCount index) {
@@ -57,8 +68,7 @@ ImageWriter::ImageWriter(
     : file_{&file},
       options_{options},
       id_{id},
-      header_{formats::encode_image_header(
-          {.id = id, .critical_features = features_of(options), .optional_features = {}})},
+      header_{formats::encode_image_header(header_of(id, options))},
       pipeline_{std::make_unique<SectionPipeline>(options, id)},
       page_map_{description.plan.regions} {
     formats::invariant(
@@ -144,7 +154,7 @@ Status ImageWriter::add_page(PageRange page, std::span<const std::byte> bytes) {
     formats::invariant(
         !given || options_.given == GivenPages::again, "a page is given to a writer once");
     const bool is_zero = formats::is_zero_page(bytes.first<formats::page_size>());
-    if (is_zero && !given) {
+    if (is_zero && !given && !options_.base) {
         return {};
     }
     const auto add = [&] {
@@ -235,11 +245,18 @@ Status ImageWriter::write_end() {
         return appended;
     }
     const auto head = std::span{index.bytes}.first<formats::section_head_size>();
-    return file_->append(formats::encode_image_trailer(
-        {.id = id_,
-         .index_offset = index_offset,
-         .file_length = file_->written() + Bytes{formats::image_block},
-         .root = Sha256{}.update(header_).update(head).update(contents.payload).finish()}));
+    formats::ImageTrailer trailer{
+        .id = id_,
+        .index_offset = index_offset,
+        .file_length = file_->written() + Bytes{formats::image_block},
+        .root = Sha256{}.update(header_).update(head).update(contents.payload).finish()};
+    if (options_.key) {
+        trailer.seal = ImageKey{*options_.key, id_}.seal_of(trailer.root);
+    }
+    if (options_.signing_key) {
+        trailer.signature = options_.signing_key->sign(id_, trailer.root);
+    }
+    return file_->append(formats::encode_image_trailer(trailer));
 }
 
 } // namespace wherry::migrate

@@ -29,7 +29,8 @@ public:
 
     /// As vmm::encode makes them.
     formats::Status add_machine_state(std::span<const std::byte> state);
-    /// Pages of zeros need not be given, unless they were given with other contents.
+    /// Pages of zeros need not be given, unless they were given with other contents or have other
+    /// contents in the base.
     formats::Status add_pages(formats::PageRange pages, std::span<const std::byte> bytes);
     /// Whose contents the image does not have.
     formats::Status add_absent(const dirtylog::DirtySet& pages);

@@ -12,6 +12,15 @@
 
 namespace wherry::migrate {
 
+/// Numbers of sections, `end` not included.
+struct ChunkRange {
+    std::uint32_t first = 0;
+    std::uint32_t end = 0;
+};
+constexpr ChunkRange only_chunk(std::uint32_t number) noexcept {
+    return {.first = number, .end = number + 1};
+}
+
 /// Which chunk of an image holds each page's contents: the last one that has it. Immutable, and
 /// so for any thread.
 class PageMap {
@@ -28,9 +37,10 @@ public:
     [[nodiscard]] formats::PageCount count() const noexcept;
     [[nodiscard]] formats::PageCount count_in(std::uint32_t chunk) const noexcept;
 
-    /// Calls fn(PageRange) for each run of `pages` whose contents are in `chunk`, ascending.
+    /// Calls fn(PageRange) for each run of `pages` whose contents are in one of these chunks,
+    /// ascending.
     template <typename Function>
-    void for_each_in(std::uint32_t chunk, formats::PageRange pages, Function&& fn) const;
+    void for_each_in(ChunkRange chunks, formats::PageRange pages, Function&& fn) const;
 
     friend bool operator==(const PageMap&, const PageMap&) = default;
 
@@ -44,11 +54,11 @@ private:
 };
 
 template <typename Function>
-void PageMap::for_each_in(std::uint32_t chunk, formats::PageRange pages, Function&& fn) const {
+void PageMap::for_each_in(ChunkRange chunks, formats::PageRange pages, Function&& fn) const {
     for (auto entry = entry_at(pages.first());
          entry != entries_.end() && entry->pages.first() < pages.end();
          ++entry) {
-        if (entry->chunk == chunk) {
+        if (entry->chunk >= chunks.first && entry->chunk < chunks.end) {
             const auto first = std::max(entry->pages.first(), pages.first());
             const auto end = std::min(entry->pages.end(), pages.end());
             fn(pages.part(first - pages.first(), end - pages.first()));

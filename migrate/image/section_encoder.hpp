@@ -33,11 +33,13 @@ class SectionEncoder {
 public:
     SectionEncoder(const ImageOptions& options, const formats::ImageId& id);
 
+    /// A number once.
     EncodedSection encode(const SectionContents& contents);
 
 private:
     formats::ImageId id_;
     std::optional<formats::ZstdCompressor> compressor_; ///< none: layout raw
+    std::optional<ImageKey> key_;                       ///< none: not encrypted
     Sha256 digest_;
 };
 

@@ -9,6 +9,8 @@
 #include <memory>
 #include <span>
 
+#include <openssl/evp.h>
+
 namespace wherry::tests {
 
 using migrate::ImageDescription;
@@ -41,12 +43,24 @@ ImageBytes bytes_of(const std::filesystem::path& path) {
     return {bytes.begin(), bytes.end()};
 }
 
-ImageReader reader_of(ImageBytes file) {
-    return must(ImageReader::open(std::make_unique<MemoryImage>(std::move(file))));
+ImageReader reader_of(ImageBytes file, const migrate::ImageAccess& access) {
+    return must(ImageReader::open(std::make_unique<MemoryImage>(std::move(file)), access));
 }
 
-std::string complaint_about(ImageBytes file) {
-    auto reader = ImageReader::open(std::make_unique<MemoryImage>(std::move(file)));
+std::shared_ptr<const migrate::ImageSecret> secret_of(unsigned char seed) {
+    migrate::KeyBytes bytes{};
+    bytes.fill(static_cast<std::byte>(seed));
+    return std::make_shared<const migrate::ImageSecret>(bytes);
+}
+
+std::shared_ptr<const migrate::SigningKey> signing_key_of(unsigned char seed) {
+    const std::vector<unsigned char> bytes(32, seed);
+    return std::make_shared<const migrate::SigningKey>(migrate::SigningKey::Handle{
+        ::EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr, bytes.data(), bytes.size())});
+}
+
+std::string complaint_about(ImageBytes file, const migrate::ImageAccess& access) {
+    auto reader = ImageReader::open(std::make_unique<MemoryImage>(std::move(file)), access);
     if (!reader) {
         return reader.error().text();
     }
@@ -58,8 +72,8 @@ void flip(ImageBytes& file, std::size_t at) {
     file.at(at) ^= std::byte{0x10};
 }
 
-std::vector<std::size_t> boundaries_of(const ImageBytes& file) {
-    const auto reader = reader_of(file);
+std::vector<std::size_t> boundaries_of(const ImageBytes& file, const migrate::ImageAccess& access) {
+    const auto reader = reader_of(file, access);
     std::vector<std::size_t> found;
     for (const auto& section : reader.sections()) {
         found.push_back(section.offset.value());

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,13 +40,18 @@ ImageBytes pages_of(char letter, std::size_t count);
 migrate::ImageDescription description_of(migrate::ImageExtent extent);
 ImageBytes bytes_of(const std::filesystem::path& path);
 /// Called "test.wimg".
-migrate::ImageReader reader_of(ImageBytes file);
+migrate::ImageReader reader_of(ImageBytes file, const migrate::ImageAccess& access = {});
 /// What opening and verifying says; empty: nothing is wrong with it.
-std::string complaint_about(ImageBytes file);
+std::string complaint_about(ImageBytes file, const migrate::ImageAccess& access = {});
 /// One bit.
 void flip(ImageBytes& file, std::size_t at);
 /// Where each section but the index begins, and the index behind them.
-std::vector<std::size_t> boundaries_of(const ImageBytes& file);
+std::vector<std::size_t>
+boundaries_of(const ImageBytes& file, const migrate::ImageAccess& access = {});
+
+std::shared_ptr<const migrate::ImageSecret> secret_of(unsigned char seed);
+/// Signs, and checks: the private key of an Ed25519 pair is both.
+std::shared_ptr<const migrate::SigningKey> signing_key_of(unsigned char seed);
 
 /// A machine whose guest has filled pages, and a directory for its images.
 struct ImageBench {

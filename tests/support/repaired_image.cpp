@@ -37,6 +37,7 @@ void repair_section(Span file, Span entry, std::uint32_t number, const formats::
         .type = formats::SectionType{formats::load_little<std::uint16_t>(entry, 8)},
         .is_critical = (flags & 1U) != 0,
         .is_compressed = (flags & 2U) != 0,
+        .is_sealed = (flags & 4U) != 0,
         .table_length = table,
         .payload_length = formats::Bytes{payload},
         .digest = {}};

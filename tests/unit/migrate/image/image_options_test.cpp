@@ -80,15 +80,22 @@ std::vector<Way> ways() {
     std::vector<Way> ways;
     for (const auto layout : {ImageLayout::raw, ImageLayout::zstd}) {
         for (const std::uint64_t chunk : {1U, 16U, 256U}) {
-            for (const unsigned workers : {0U, 3U}) {
+            for (const unsigned kind : {0U, 1U, 2U, 3U}) {
+                const bool is_encrypted = (kind & 1U) != 0;
+                const bool is_signed = (kind & 2U) != 0;
                 ways.push_back(
                     {.name = fmt::format(
-                         "{}, {} pages a chunk, {} workers",
+                         "{}, {} pages a chunk, encrypted: {}, signed: {}",
                          layout == ImageLayout::raw ? "raw" : "zstd",
                          chunk,
-                         workers),
+                         is_encrypted,
+                         is_signed),
                      .options = {
-                         .layout = layout, .chunk_pages = PageCount{chunk}, .workers = workers}});
+                         .layout = layout,
+                         .chunk_pages = PageCount{chunk},
+                         .key = is_encrypted ? tests::secret_of(1) : nullptr,
+                         .signing_key = is_signed ? tests::signing_key_of(2) : nullptr,
+                         .workers = kind}});
             }
         }
     }
@@ -106,7 +113,8 @@ TEST_SUITE("migrate.image.options") {
             CAPTURE(way.name);
             const auto file =
                 bench.written(way.options, [&](ImageWriter& writer) { give(writer, pages); });
-            auto reader = tests::reader_of(file);
+            auto reader = tests::reader_of(
+                file, {.key = way.options.key, .trusted = way.options.signing_key});
             must(reader.verify(2));
             CHECK(must(reader.machine_state()) == tests::ImageBytes(5000, std::byte{9}));
             for (const unsigned threads : {1U, 3U}) {
