@@ -66,8 +66,9 @@ constexpr std::size_t end = 88;
 constexpr std::string_view header_magic = "WHERRYIM";
 constexpr std::string_view trailer_magic = "WHERRYIE";
 constexpr std::string_view section_magic = "WHSC";
-constexpr std::array known_features{superseded_pages_feature};
+constexpr std::array known_features{superseded_pages_feature, zstd_feature};
 constexpr std::uint16_t critical_flag = 1;
+constexpr std::uint16_t compressed_flag = 2;
 /// More than this no file has, so that sums of lengths do not wrap.
 constexpr std::uint64_t longest = std::uint64_t{1} << 56U;
 
@@ -169,13 +170,21 @@ Status check_lengths(const SectionHead& head) {
     return {};
 }
 
-Result<bool> critical_from(std::uint16_t flags) {
-    if ((flags & ~critical_flag) != 0) {
+std::uint16_t flags_of(const SectionHead& head) {
+    unsigned flags = head.is_critical ? critical_flag : 0U;
+    flags |= head.is_compressed ? compressed_flag : 0U;
+    return static_cast<std::uint16_t>(flags);
+}
+
+Status take_flags(std::uint16_t flags, SectionHead& head) {
+    if ((flags & ~(critical_flag | compressed_flag)) != 0) {
         return fail(
             ErrorCode::unsupported,
             fmt::format("a section has the flags {:#x}, which this version does not know", flags));
     }
-    return flags != 0;
+    head.is_critical = (flags & critical_flag) != 0;
+    head.is_compressed = (flags & compressed_flag) != 0;
+    return {};
 }
 
 } // namespace
@@ -298,7 +307,7 @@ encode_section_head(const SectionHead& head, std::uint32_t number, const ImageId
     const std::span<std::byte> bytes{into};
     put_text(bytes, head_at::magic, section_magic);
     store_little(bytes, head_at::type, static_cast<std::uint16_t>(head.type));
-    store_little(bytes, head_at::flags, head.is_critical ? critical_flag : std::uint16_t{0});
+    store_little(bytes, head_at::flags, flags_of(head));
     store_little(bytes, head_at::number, number);
     store_little(bytes, head_at::table_length, head.table_length);
     store_little(bytes, head_at::payload_length, head.payload_length.value());
@@ -314,13 +323,12 @@ Result<FoundSection> decode_section_head(std::span<const std::byte, section_head
             checksum_of(Span{bytes}.first(head_at::checksum))) {
         return damaged("no section begins here");
     }
-    const auto critical = critical_from(load_little<std::uint16_t>(bytes, head_at::flags));
-    if (!critical) {
-        return fail(critical.error());
-    }
     FoundSection found;
+    auto known = take_flags(load_little<std::uint16_t>(bytes, head_at::flags), found.head);
+    if (!known) {
+        return fail(std::move(known).error());
+    }
     found.head.type = SectionType{load_little<std::uint16_t>(bytes, head_at::type)};
-    found.head.is_critical = *critical;
     found.head.table_length = load_little<std::uint32_t>(bytes, head_at::table_length);
     found.head.payload_length = Bytes{load_little<std::uint64_t>(bytes, head_at::payload_length)};
     found.head.digest = get_bytes<sizeof(ImageDigest)>(bytes, head_at::digest);
@@ -338,8 +346,7 @@ std::vector<std::byte> encode_image_index(std::span<const IndexEntry> entries) {
     for (const IndexEntry& entry : entries) {
         store_little(rest, entry_at::offset, entry.offset.value());
         store_little(rest, entry_at::type, static_cast<std::uint16_t>(entry.head.type));
-        store_little(
-            rest, entry_at::flags, entry.head.is_critical ? critical_flag : std::uint16_t{0});
+        store_little(rest, entry_at::flags, flags_of(entry.head));
         store_little(rest, entry_at::table_length, entry.head.table_length);
         store_little(rest, entry_at::payload_length, entry.head.payload_length.value());
         put_bytes(rest, entry_at::digest, entry.head.digest);
@@ -365,11 +372,10 @@ Result<std::vector<IndexEntry>> decode_image_index(Span payload, Bytes index_off
         entry.head.payload_length =
             Bytes{load_little<std::uint64_t>(bytes, entry_at::payload_length)};
         entry.head.digest = get_bytes<sizeof(ImageDigest)>(bytes, entry_at::digest);
-        const auto critical = critical_from(load_little<std::uint16_t>(bytes, entry_at::flags));
-        if (!critical) {
-            return fail(critical.error());
+        auto known = take_flags(load_little<std::uint16_t>(bytes, entry_at::flags), entry.head);
+        if (!known) {
+            return fail(std::move(known).error());
         }
-        entry.head.is_critical = *critical;
         if (auto good = check_lengths(entry.head); !good) {
             return fail(std::move(good).error().during(fmt::format("section {}", number)));
         }

@@ -25,6 +25,8 @@ inline constexpr std::size_t image_features_limit = 64;
 inline constexpr std::size_t image_feature_name_limit = 64;
 /// Critical: a page may be in several chunks, and the last of them in the file counts.
 inline constexpr std::string_view superseded_pages_feature = "superseded-pages";
+/// Critical: sections may be compressed, and say so.
+inline constexpr std::string_view zstd_feature = "zstd";
 inline constexpr std::uint32_t image_sections_limit = std::uint32_t{1} << 24U;
 
 using ImageId = std::array<std::byte, 16>;
@@ -56,6 +58,7 @@ struct ImageHeader {
 struct SectionHead {
     SectionType type{};
     bool is_critical = true;        ///< a reader that does not know the type must refuse the image
+    bool is_compressed = false;     ///< its payload is stored as one zstd frame
     std::uint32_t table_length = 0; ///< bytes
     Bytes payload_length;
     ImageDigest digest{}; ///< of table and payload
@@ -64,7 +67,8 @@ struct SectionHead {
 /// From the head to the payload, and of the whole section.
 Bytes front_length(const SectionHead& head) noexcept;
 Bytes section_length(const SectionHead& head) noexcept;
-/// Payload and table of a section of a known type are not longer than this.
+/// Payload and table of a section of a known type are not longer than this, as stored and as they
+/// would be uncompressed.
 Bytes section_payload_limit(SectionType type) noexcept;
 std::uint32_t section_table_limit(SectionType type) noexcept;
 

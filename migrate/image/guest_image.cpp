@@ -147,7 +147,8 @@ Status write_guest(
     vmm::Machine& machine,
     ImageDescription description,
     const dirtylog::DirtySet& absent,
-    const std::filesystem::path& path) {
+    const std::filesystem::path& path,
+    const ImageOptions& options) {
     auto state = machine.save();
     if (!state) {
         return fail(std::move(state).error().during("saving the VM's state"));
@@ -172,7 +173,7 @@ Status write_guest(
         return fail(std::move(file).error());
     }
     file->expect(size_at_most(pages->count()));
-    auto writer = ImageWriter::begin(*file, description, {});
+    auto writer = ImageWriter::begin(*file, description, options);
     if (!writer) {
         return fail(std::move(writer).error());
     }
@@ -190,7 +191,7 @@ Status accept_image(const ImageReader& image, const HostOffer& host) {
     return accepted ? Status{} : fail(std::move(accepted).error().during(image.name()));
 }
 
-Status restore_guest(ImageReader& image, vmm::Machine& machine) {
+Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads) {
     if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
         return fail(std::move(fits).error().during(image.name()));
     }
@@ -203,14 +204,19 @@ Status restore_guest(ImageReader& image, vmm::Machine& machine) {
         return fail(formats::Error{state.error()}.during(image.name()));
     }
     FilePlacement placement{machine.memory()};
-    auto placed = image.for_each_run([&](PageRange pages, std::span<const std::byte> contents) {
-        return placement.place(pages, contents);
-    });
+    auto placed = image.for_each_run(
+        [&](PageRange pages, std::span<const std::byte> contents) {
+            return placement.place(pages, contents);
+        },
+        threads);
     return formats::then(std::move(placed), [&] { return machine.restore(*state); });
 }
 
-Status
-join_halves(ImageReader& source, ImageReader& destination, const std::filesystem::path& path) {
+Status join_halves(
+    ImageReader& source,
+    ImageReader& destination,
+    const std::filesystem::path& path,
+    const ImageOptions& options) {
     if (auto good = check_halves(source, destination); !good) {
         return good;
     }
@@ -227,7 +233,7 @@ join_halves(ImageReader& source, ImageReader& destination, const std::filesystem
     description.extent = ImageExtent::whole;
     description.absent = PageCount{0};
     description.written_at = std::max(description.written_at, source.description().written_at);
-    auto writer = ImageWriter::begin(*file, description, {});
+    auto writer = ImageWriter::begin(*file, description, options);
     if (!writer) {
         return fail(std::move(writer).error());
     }

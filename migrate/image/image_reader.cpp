@@ -29,40 +29,6 @@ std::unexpected<Error> damaged(std::string what) {
     return fail(ErrorCode::corrupted, std::move(what));
 }
 
-bool is_ram(const Plan& plan, PageRange pages) {
-    return std::ranges::any_of(
-        plan.regions, [pages](PageRange region) { return region.contains(pages); });
-}
-
-bool meets(const dirtylog::DirtySet& set, PageRange pages) {
-    const auto met = set.next_run(pages.first(), pages.count());
-    return met && met->first() < pages.end();
-}
-
-std::string numbers_of(PageRange pages) {
-    return fmt::format(
-        "{:#x} to {:#x}", pages.first().value(), (pages.end() - PageCount{1}).value());
-}
-
-/// The parts of a run that count, each with its bytes; of a run of zeros there are none.
-Status take_counting(
-    const PageRun& run,
-    std::span<const std::byte> bytes,
-    std::uint32_t chunk,
-    const PageMap& counting,
-    const ImageReader::TakePages& take) {
-    Status done;
-    counting.for_each_in(chunk, run.pages, [&](PageRange part) {
-        if (!done) {
-            return;
-        }
-        const auto at = formats::bytes_of(part.first() - run.pages.first()).value();
-        const auto length = formats::bytes_of(part.count()).value();
-        done = take(part, bytes.empty() ? bytes : bytes.subspan(at, length));
-    });
-    return done;
-}
-
 } // namespace
 
 Result<ImageReader> ImageReader::open(std::unique_ptr<ImageSource> source) {
@@ -178,7 +144,7 @@ Result<std::unique_ptr<PageMap>> ImageReader::load_page_map() {
         for (const PageMapEntry& entry : *some) {
             const bool is_behind =
                 entries.empty() || entries.back().pages.end() <= entry.pages.first();
-            if (!is_behind || !is_ram(description_.plan, entry.pages) ||
+            if (!is_behind || !is_ram(description_.plan.regions, entry.pages) ||
                 entry.chunk >= sections().size() ||
                 sections()[entry.chunk].head.type != SectionType::pages) {
                 return damaged(fmt::format(
@@ -205,7 +171,7 @@ Result<const PageMap*> ImageReader::page_map() {
         page_map_ = *std::move(map);
     } else {
         auto map =
-            read_chunks(nullptr, [](PageRange, std::span<const std::byte>) { return Status{}; });
+            read_chunks(nullptr, [](PageRange, std::span<const std::byte>) { return Status{}; }, 1);
         if (!map) {
             return fail(std::move(map).error());
         }
@@ -214,67 +180,18 @@ Result<const PageMap*> ImageReader::page_map() {
     return page_map_.get();
 }
 
-Status ImageReader::take_chunk(
-    std::uint32_t number,
-    const dirtylog::DirtySet& absent,
-    PageMapBuilder& found,
-    const PageMap* counting,
-    const TakePages& take) const {
-    const auto chunk = read_section(number);
-    if (!chunk) {
-        return fail(chunk.error());
-    }
-    const auto place = [&] {
-        return outline_.place_of(number);
-    };
-    const auto runs = runs_of(*chunk);
-    if (!runs) {
-        return fail(Error{runs.error()}.during(place()));
-    }
-    std::span<const std::byte> rest{chunk->payload};
-    for (const PageRun& run : *runs) {
-        if (!is_ram(description_.plan, run.pages) || meets(absent, run.pages) ||
-            (!may_supersede() && found.has_any(run.pages))) {
-            return damaged(fmt::format(
-                "{}: not all of its pages {} are RAM that is in this image, and once",
-                place(),
-                numbers_of(run.pages)));
-        }
-        found.add(run.pages, number);
-        const auto bytes = rest.first(run.encoded_length.value());
-        rest = rest.subspan(bytes.size());
-        if (run.encoding == formats::PageEncoding::zero) {
-            continue;
-        }
-        auto taken = counting != nullptr ? take_counting(run, bytes, number, *counting, take)
-                                         : take(run.pages, bytes);
-        if (!taken) {
-            return fail(std::move(taken).error().during(place()));
-        }
-    }
-    return {};
-}
-
-Result<PageMap> ImageReader::read_chunks(const PageMap* counting, const TakePages& take) {
-    const auto lacking = absent();
+Result<PageMap>
+ImageReader::read_chunks(const PageMap* counting, const TakePages& take, unsigned threads) {
+    auto lacking = absent();
     if (!lacking) {
-        return fail(lacking.error());
+        return fail(std::move(lacking).error());
     }
-    PageMapBuilder found{description_.plan.regions};
-    for (std::size_t number = 0; number < sections().size(); ++number) {
-        if (sections()[number].head.type != SectionType::pages) {
-            continue;
-        }
-        auto taken =
-            take_chunk(static_cast<std::uint32_t>(number), *lacking, found, counting, take);
-        if (!taken) {
-            return fail(std::move(taken).error().during(name()));
-        }
-    }
-    return found.build();
+    ChunkWalk walk{*source_, outline_, description_.plan.regions, *std::move(lacking)};
+    auto found = walk.run(counting, take, threads);
+    return found ? std::move(found) : fail(std::move(found).error().during(name()));
 }
 
-Status ImageReader::for_each_run(const TakePages& take) {
+Status ImageReader::for_each_run(const TakePages& take, unsigned threads) {
     const PageMap* counting = nullptr;
     if (has_page_map() || may_supersede()) {
         const auto map = page_map();
@@ -283,7 +200,7 @@ Status ImageReader::for_each_run(const TakePages& take) {
         }
         counting = *map;
     }
-    const auto found = read_chunks(counting, take);
+    const auto found = read_chunks(counting, take, threads);
     if (!found) {
         return fail(found.error());
     }
@@ -325,7 +242,7 @@ Status ImageReader::read_chunk(std::uint32_t number, const TakePages& take) cons
     return {};
 }
 
-Status ImageReader::verify() {
+Status ImageReader::verify(unsigned threads) {
     for (std::size_t number = 0; number < sections().size(); ++number) {
         if (formats::is_known(sections()[number].head.type)) {
             continue;
@@ -339,7 +256,7 @@ Status ImageReader::verify() {
     if (!state) {
         return fail(state.error());
     }
-    return for_each_run([](PageRange, std::span<const std::byte>) { return Status{}; });
+    return for_each_run([](PageRange, std::span<const std::byte>) { return Status{}; }, threads);
 }
 
 } // namespace wherry::migrate

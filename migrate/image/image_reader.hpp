@@ -3,6 +3,7 @@
 
 #include "dirtylog/dirty_set.hpp"
 #include "formats/image.hpp"
+#include "migrate/image/chunk_walk.hpp"
 #include "migrate/image/description.hpp"
 #include "migrate/image/image_file.hpp"
 #include "migrate/image/image_outline.hpp"
@@ -12,7 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -44,14 +44,12 @@ public:
     /// Pages whose contents it does not have.
     formats::Result<dirtylog::DirtySet> absent();
 
-    /// Takes a run of pages and its bytes.
-    using TakePages =
-        std::function<formats::Status(formats::PageRange pages, std::span<const std::byte> bytes)>;
+    using TakePages = migrate::TakePages;
     /// Calls with each run of pages that counts and is not zero, chunk by chunk; ends with the
     /// first Error. Refuses pages that are no RAM, are there twice where they may not be, or are
     /// said to be absent, and a page map that is not that of the chunks. A page that is in no run
-    /// and not absent is zero.
-    formats::Status for_each_run(const TakePages& take);
+    /// and not absent is zero. With several threads, `take` is called on all of them, in no order.
+    formats::Status for_each_run(const TakePages& take, unsigned threads = 1);
 
     /// Which chunk counts for each page. Read at the first call, or made by reading all chunks
     /// where the image has none; valid as long as the reader, wherever it is moved.
@@ -62,7 +60,7 @@ public:
     formats::Status read_chunk(std::uint32_t number, const TakePages& take) const;
 
     /// Looks at every byte of the file.
-    formats::Status verify();
+    formats::Status verify(unsigned threads = 1);
 
 private:
     ImageReader(std::unique_ptr<ImageSource> source, ImageOutline outline)
@@ -72,15 +70,10 @@ private:
     formats::Result<std::unique_ptr<PageMap>> load_page_map();
     [[nodiscard]] bool has_page_map() const;
     [[nodiscard]] bool may_supersede() const;
-    /// Every chunk, in order; what counts by `counting`, everything where it is null. The page map
-    /// as the chunks make it.
-    formats::Result<PageMap> read_chunks(const PageMap* counting, const TakePages& take);
-    formats::Status take_chunk(
-        std::uint32_t number,
-        const dirtylog::DirtySet& absent,
-        PageMapBuilder& found,
-        const PageMap* counting,
-        const TakePages& take) const;
+    /// Every chunk; what counts by `counting`, everything where it is null. The page map as the
+    /// chunks make it.
+    formats::Result<PageMap>
+    read_chunks(const PageMap* counting, const TakePages& take, unsigned threads);
     formats::Result<ImageSection> read_section(std::size_t number) const;
 
     std::unique_ptr<ImageSource> source_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/image_section.hpp"
 
+#include "formats/zstd_frame.hpp"
 #include "migrate/image/sha256.hpp"
 
 #include <algorithm>
@@ -48,6 +49,20 @@ Status check_head(std::span<const std::byte> front, const ImageOutline& image, s
     return damaged("it is not the section that the index tells of");
 }
 
+/// The payload as it would be uncompressed.
+Status expand(ImageSection& section, const ImageOutline& image, std::size_t number) {
+    if (!image.header.needs(formats::zstd_feature)) {
+        return damaged("it is compressed, and the header does not say that there is such");
+    }
+    const auto limit = formats::section_payload_limit(image.sections[number].head.type);
+    auto contents = formats::decompress_zstd(section.payload, limit);
+    if (!contents) {
+        return fail(std::move(contents).error());
+    }
+    section.payload = *std::move(contents);
+    return {};
+}
+
 } // namespace
 
 Result<ImageSection>
@@ -78,7 +93,13 @@ read_section(ImageSource& source, const ImageOutline& image, std::size_t number)
         return damaged(image.place_of(number) + ": what fills its blocks up is not zero");
     }
     payload.resize(length);
-    return ImageSection{.table = {table.begin(), table.end()}, .payload = std::move(payload)};
+    ImageSection section{.table = {table.begin(), table.end()}, .payload = std::move(payload)};
+    if (head.is_compressed) {
+        if (auto expanded = expand(section, image, number); !expanded) {
+            return fail(std::move(expanded).error().during(image.place_of(number)));
+        }
+    }
+    return section;
 }
 
 Status check_section(ImageSource& source, const ImageOutline& image, std::size_t number) {
@@ -116,12 +137,12 @@ Status check_section(ImageSource& source, const ImageOutline& image, std::size_t
 }
 
 Result<std::vector<formats::PageRun>> runs_of(const ImageSection& chunk) {
-    constexpr auto head_length = formats::batch_header_size;
     const auto table = std::span{chunk.table};
+    const Bytes length = Bytes{table.size()} + Bytes{chunk.payload.size()};
+    constexpr auto head_length = formats::batch_header_size;
     if (table.size() < head_length) {
         return damaged("it has no table");
     }
-    const Bytes length = Bytes{table.size()} + Bytes{chunk.payload.size()};
     const auto batch = formats::decode_batch_header(table.first<head_length>(), length);
     if (!batch) {
         return fail(batch.error());

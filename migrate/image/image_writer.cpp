@@ -34,6 +34,9 @@ Result<formats::ImageId> make_image_id() {
 
 std::vector<std::string> features_of(const ImageOptions& options) {
     std::vector<std::string> features;
+    if (options.layout == ImageLayout::zstd) {
+        features.emplace_back(formats::zstd_feature);
+    }
     if (options.given == GivenPages::again) {
         features.emplace_back(formats::superseded_pages_feature);
     }
@@ -56,8 +59,11 @@ ImageWriter::ImageWriter(
       id_{id},
       header_{formats::encode_image_header(
           {.id = id, .critical_features = features_of(options), .optional_features = {}})},
+      pipeline_{std::make_unique<SectionPipeline>(options, id)},
       page_map_{description.plan.regions} {
-    raw_.reserve(formats::bytes_of(formats::raw_pages_per_batch).value());
+    formats::invariant(
+        options.chunk_pages >= PageCount{1} && options.chunk_pages <= formats::raw_pages_per_batch,
+        "a chunk has some pages, and not more than a reader takes");
 }
 
 Result<ImageWriter> ImageWriter::begin(
@@ -78,42 +84,38 @@ Result<ImageWriter> ImageWriter::begin(
     return writer;
 }
 
-Status ImageWriter::pad() {
-    static constexpr formats::ImageBlock zeros{};
-    const auto over = file_->written().value() % formats::image_block;
-    return over == 0 ? Status{} : file_->append(std::span{zeros}.subspan(over));
-}
-
 Status ImageWriter::add_section(
-    SectionType type,
-    Need need,
-    std::span<const std::byte> table,
-    std::span<const std::byte> payload) {
-    const formats::IndexEntry entry{
-        .offset = file_->written(),
-        .head = {
-            .type = type,
-            .is_critical = need == Need::critical,
-            .table_length = static_cast<std::uint32_t>(table.size()),
-            .payload_length = Bytes{payload.size()},
-            .digest = digest_.update(table).update(payload).finish()}};
-    const auto head = formats::encode_section_head(entry.head, next_number(), id_);
-    sections_.push_back(entry);
-    auto done = file_->append(head);
-    for (const auto part : {table, payload}) {
-        if (done) {
-            done = file_->append(part);
-        }
-        if (done) {
-            done = pad();
-        }
+    SectionType type, Need need, std::span<const std::byte> table, std::vector<std::byte> payload) {
+    Status done;
+    while (done && !pipeline_->has_room()) {
+        done = append_next();
+    }
+    if (done) {
+        pipeline_->put(
+            {.type = type,
+             .is_critical = need == Need::critical,
+             .number = next_number_++,
+             .table = {table.begin(), table.end()},
+             .payload = std::move(payload)});
     }
     return done;
 }
 
+Status ImageWriter::append_next() {
+    const auto section = pipeline_->take();
+    formats::invariant(section.has_value(), "what has no room waits for a section");
+    return append(*section);
+}
+
+Status ImageWriter::append(const EncodedSection& section) {
+    sections_.push_back({.offset = file_->written(), .head = section.head});
+    return file_->append(section.bytes);
+}
+
 Status ImageWriter::add_machine_state(std::span<const std::byte> state) {
     return formats::then(flush_pages(), [&] {
-        return add_section(SectionType::machine_state, Need::critical, {}, state);
+        return add_section(
+            SectionType::machine_state, Need::critical, {}, {state.begin(), state.end()});
     });
 }
 
@@ -121,9 +123,9 @@ Status ImageWriter::flush_pages() {
     if (batch_.is_empty()) {
         return {};
     }
-    auto done = add_section(SectionType::pages, Need::critical, batch_.head(), raw_);
+    auto done =
+        add_section(SectionType::pages, Need::critical, batch_.head(), std::exchange(raw_, {}));
     batch_.reset(0);
-    raw_.clear();
     return done;
 }
 
@@ -149,14 +151,16 @@ Status ImageWriter::add_page(PageRange page, std::span<const std::byte> bytes) {
         return is_zero ? batch_.add_zero(page) : batch_.add_raw(page);
     };
     // A chunk has a page once.
-    if (given == next_number() || add() == PageCount{0}) {
+    const bool is_full = given == next_number_ || batch_.raw_pages() == options_.chunk_pages;
+    if (is_full || add() == PageCount{0}) {
         if (auto flushed = flush_pages(); !flushed) {
             return flushed;
         }
         formats::invariant(add() == PageCount{1}, "an empty batch takes a page");
     }
-    page_map_.add(page, next_number());
+    page_map_.add(page, next_number_);
     if (!is_zero) {
+        raw_.reserve(formats::bytes_of(options_.chunk_pages).value());
         raw_.insert(raw_.end(), bytes.begin(), bytes.end());
     }
     return {};
@@ -205,23 +209,36 @@ Status ImageWriter::add_page_map() {
 }
 
 Status ImageWriter::finish() {
-    auto mapped = formats::then(flush_pages(), [this] { return add_page_map(); });
-    if (!mapped) {
-        return mapped;
+    return formats::then(
+        formats::then(
+            formats::then(flush_pages(), [this] { return add_page_map(); }),
+            [this] { return write_end(); }),
+        [this] { return file_->publish(); });
+}
+
+/// What is under way, the index and the trailer.
+Status ImageWriter::write_end() {
+    while (const auto section = pipeline_->take()) {
+        if (auto appended = append(*section); !appended) {
+            return appended;
+        }
     }
-    const auto payload = formats::encode_image_index(sections_);
     const Bytes index_offset = file_->written();
-    if (auto added = add_section(SectionType::index, Need::critical, {}, payload); !added) {
-        return added;
+    const SectionContents contents{
+        .type = SectionType::index,
+        .number = next_number_,
+        .table = {},
+        .payload = formats::encode_image_index(sections_)};
+    const auto index = SectionEncoder{options_, id_}.encode(contents);
+    if (auto appended = append(index); !appended) {
+        return appended;
     }
-    const auto number = static_cast<std::uint32_t>(sections_.size() - 1);
-    const auto head = formats::encode_section_head(sections_.back().head, number, id_);
-    const auto trailer = formats::encode_image_trailer(
+    const auto head = std::span{index.bytes}.first<formats::section_head_size>();
+    return file_->append(formats::encode_image_trailer(
         {.id = id_,
          .index_offset = index_offset,
          .file_length = file_->written() + Bytes{formats::image_block},
-         .root = digest_.update(header_).update(head).update(payload).finish()});
-    return formats::then(file_->append(trailer), [this] { return file_->publish(); });
+         .root = Sha256{}.update(header_).update(head).update(contents.payload).finish()}));
 }
 
 } // namespace wherry::migrate

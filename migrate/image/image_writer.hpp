@@ -6,29 +6,21 @@
 #include "formats/page_run.hpp"
 #include "migrate/image/description.hpp"
 #include "migrate/image/image_file.hpp"
+#include "migrate/image/image_options.hpp"
 #include "migrate/image/page_map.hpp"
-#include "migrate/image/sha256.hpp"
+#include "migrate/image/section_pipeline.hpp"
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 namespace wherry::migrate {
 
-/// Whether a page may be given to a writer more than once.
-enum class GivenPages : std::uint8_t {
-    once,
-    again, ///< what was given last counts: of a guest that ran meanwhile
-};
-
-struct ImageOptions {
-    GivenPages given = GivenPages::once;
-};
-
 /// Writes an image from its beginning to its end, chunk by chunk. Between begin() and finish() come
 /// the machine's state, once, and pages, in any order and number. After an Error it may only be
-/// destroyed. One thread; blocks for as long as the disk takes.
+/// destroyed. One thread, which appends to the file; blocks for as long as the disk takes.
 class ImageWriter {
 public:
     /// Begins it: `file` outlives the writer.
@@ -55,23 +47,22 @@ private:
         formats::SectionType type,
         Need need,
         std::span<const std::byte> table,
-        std::span<const std::byte> payload);
+        std::vector<std::byte> payload);
+    formats::Status append_next();
+    formats::Status append(const EncodedSection& section);
     formats::Status add_page(formats::PageRange page, std::span<const std::byte> bytes);
     formats::Status add_page_map();
     formats::Status flush_pages();
-    /// That the next chunk will have.
-    [[nodiscard]] std::uint32_t next_number() const noexcept {
-        return static_cast<std::uint32_t>(sections_.size());
-    }
-    formats::Status pad();
+    formats::Status write_end();
 
     NewImageFile* file_;
     ImageOptions options_;
     formats::ImageId id_;
     formats::ImageBlock header_;
-    Sha256 digest_;
-    std::vector<formats::IndexEntry> sections_;
-    PageMapBuilder page_map_; ///< with the chunk that is being filled
+    std::unique_ptr<SectionPipeline> pipeline_;
+    std::vector<formats::IndexEntry> sections_; ///< that are in the file
+    std::uint32_t next_number_ = 0;             ///< of the section to come
+    PageMapBuilder page_map_;                   ///< with the chunk that is being filled
     formats::PageBatchBuilder batch_{0};
     std::vector<std::byte> raw_; ///< of batch_
 };

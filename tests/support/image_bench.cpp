@@ -15,6 +15,14 @@ using migrate::ImageDescription;
 using migrate::ImageExtent;
 using migrate::ImageReader;
 
+formats::PageRange range(std::uint64_t first, std::uint64_t count) {
+    return must(formats::PageRange::make(formats::Gfn{first}, formats::PageCount{count}));
+}
+
+ImageBytes pages_of(char letter, std::size_t count) {
+    return ImageBytes(count * formats::page_size, static_cast<std::byte>(letter));
+}
+
 ImageDescription description_of(ImageExtent extent) {
     static const auto id = migrate::VmId::make().to_string();
     ImageDescription description;
@@ -65,14 +73,38 @@ ImageBytes ImageBench::image(
     const ImageDescription& description,
     const dirtylog::DirtySet& absent,
     const std::string& name) {
+    return image(description, absent, migrate::ImageOptions{}, name);
+}
+
+ImageBytes ImageBench::image(
+    const ImageDescription& description,
+    const dirtylog::DirtySet& absent,
+    const migrate::ImageOptions& how,
+    const std::string& name) {
     const auto path = directory.path() / name;
     std::filesystem::remove(path);
-    must(migrate::write_guest(machine, description, absent, path));
+    must(migrate::write_guest(machine, description, absent, path, how));
     return bytes_of(path);
 }
 
-ImageBytes ImageBench::whole_image() {
-    return image(description_of(ImageExtent::whole), no_pages());
+ImageBytes ImageBench::written(
+    const migrate::ImageOptions& how, const std::function<void(migrate::ImageWriter&)>& give) {
+    const auto path = directory.path() / "written.wimg";
+    std::filesystem::remove(path);
+    auto description = description_of(ImageExtent::whole);
+    const auto named = description.plan;
+    description.plan = migrate::plan_for(machine);
+    description.plan.vm_name = named.vm_name;
+    description.plan.vm_id = named.vm_id;
+    auto file = must(migrate::NewImageFile::create(path));
+    auto writer = must(migrate::ImageWriter::begin(file, description, how));
+    give(writer);
+    must(writer.finish());
+    return bytes_of(path);
+}
+
+ImageBytes ImageBench::whole_image(const migrate::ImageOptions& how) {
+    return image(description_of(ImageExtent::whole), no_pages(), how);
 }
 
 } // namespace wherry::tests

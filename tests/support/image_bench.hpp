@@ -6,7 +6,9 @@
 #include "tests/support/test_machine.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +30,10 @@ T must(formats::Result<T> result) {
 inline void must(const formats::Status& status) {
     REQUIRE_MESSAGE(status.has_value(), status.error().text());
 }
+
+formats::PageRange range(std::uint64_t first, std::uint64_t count);
+/// Pages that are full of `letter`.
+ImageBytes pages_of(char letter, std::size_t count);
 
 /// Of the VM "a", always of one id.
 migrate::ImageDescription description_of(migrate::ImageExtent extent);
@@ -55,7 +61,15 @@ struct ImageBench {
         const migrate::ImageDescription& description,
         const dirtylog::DirtySet& absent,
         const std::string& name = "x.wimg");
-    ImageBytes whole_image();
+    ImageBytes image(
+        const migrate::ImageDescription& description,
+        const dirtylog::DirtySet& absent,
+        const migrate::ImageOptions& how,
+        const std::string& name = "x.wimg");
+    /// Of a whole guest whose state and pages `give` gives.
+    ImageBytes written(
+        const migrate::ImageOptions& how, const std::function<void(migrate::ImageWriter&)>& give);
+    ImageBytes whole_image(const migrate::ImageOptions& how = {});
 };
 
 } // namespace wherry::tests

@@ -32,9 +32,11 @@ void repair_section(Span file, Span entry, std::uint32_t number, const formats::
     const auto offset = formats::load_little<std::uint64_t>(entry, 0);
     const auto table = formats::load_little<std::uint32_t>(entry, 12);
     const auto payload = formats::load_little<std::uint64_t>(entry, 16);
+    const auto flags = formats::load_little<std::uint16_t>(entry, 10);
     formats::SectionHead head{
         .type = formats::SectionType{formats::load_little<std::uint16_t>(entry, 8)},
-        .is_critical = formats::load_little<std::uint16_t>(entry, 10) != 0,
+        .is_critical = (flags & 1U) != 0,
+        .is_compressed = (flags & 2U) != 0,
         .table_length = table,
         .payload_length = formats::Bytes{payload},
         .digest = {}};

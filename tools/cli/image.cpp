@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -121,7 +122,7 @@ ExitCode verify(const std::string& file, bool json) {
     if (!image) {
         return fail_with(image.error());
     }
-    if (const auto good = image->verify(); !good) {
+    if (const auto good = image->verify(std::thread::hardware_concurrency()); !good) {
         return fail_with(good.error());
     }
     if (json) {
@@ -138,7 +139,7 @@ ExitCode join(const std::vector<std::string>& files) {
     if (!source || !destination) {
         return fail_with(source ? destination.error() : source.error());
     }
-    const auto joined = migrate::join_halves(*source, *destination, files.at(2));
+    const auto joined = migrate::join_halves(*source, *destination, files.at(2), {});
     if (!joined) {
         return fail_with(joined.error());
     }

@@ -142,7 +142,8 @@ Status VmmInstance::write_half(const std::filesystem::path& path) {
         *machine_,
         std::move(description),
         missing ? *missing : dirtylog::DirtySet{machine_->memory()},
-        path);
+        path,
+        {});
 }
 
 } // namespace wherry::tools

@@ -9,4 +9,5 @@ set(formats_tests
   page_run_test.cpp
   page_set_test.cpp
   units_test.cpp
-  wire_frame_test.cpp)
+  wire_frame_test.cpp
+  zstd_frame_test.cpp)

@@ -180,10 +180,10 @@ TEST_SUITE("migrate.image") {
         Bench bench;
         const auto path = bench.directory.path() / "x.wimg";
         must(write_guest(
-            bench.machine, tests::description_of(ImageExtent::whole), bench.no_pages(), path));
+            bench.machine, tests::description_of(ImageExtent::whole), bench.no_pages(), path, {}));
         const auto before = tests::bytes_of(path);
         const auto again = write_guest(
-            bench.machine, tests::description_of(ImageExtent::whole), bench.no_pages(), path);
+            bench.machine, tests::description_of(ImageExtent::whole), bench.no_pages(), path, {});
         REQUIRE(!again.has_value());
         CHECK(again.error().code() == formats::ErrorCode::already_exists);
         CHECK(tests::bytes_of(path) == before);
@@ -207,14 +207,14 @@ TEST_SUITE("migrate.image") {
         must(there.memory().zero(must(PageRange::make(Gfn{6}, PageCount{1}))));
         const auto half = bench.directory.path() / "d.wimg";
         must(write_guest(
-            there, tests::description_of(ImageExtent::destination_half), missing, half));
+            there, tests::description_of(ImageExtent::destination_half), missing, half, {}));
         auto destination = reader_of(tests::bytes_of(half));
         CHECK(destination.description().absent == PageCount{312});
         CHECK(must(destination.absent()) == missing);
         must(destination.verify());
 
         const auto joined = bench.directory.path() / "j.wimg";
-        must(join_halves(source, destination, joined));
+        must(join_halves(source, destination, joined, {}));
         auto whole = reader_of(tests::bytes_of(joined));
         must(whole.verify());
         CHECK(whole.description().extent == ImageExtent::whole);
@@ -242,7 +242,7 @@ TEST_SUITE("migrate.image") {
         };
         const auto refused = [&](ImageReader source, ImageReader destination) {
             const auto joined =
-                join_halves(source, destination, bench.directory.path() / "never.wimg");
+                join_halves(source, destination, bench.directory.path() / "never.wimg", {});
             CHECK_FALSE(std::filesystem::exists(bench.directory.path() / "never.wimg"));
             return joined ? std::string{} : joined.error().text();
         };

@@ -22,16 +22,10 @@ using formats::PageCount;
 using formats::PageMapEntry;
 using formats::PageRange;
 using tests::must;
+using tests::pages_of;
+using tests::range;
 
 namespace {
-
-PageRange range(std::uint64_t first, std::uint64_t count) {
-    return must(PageRange::make(Gfn{first}, PageCount{count}));
-}
-
-std::vector<std::byte> pages_of(char letter, std::size_t count) {
-    return std::vector<std::byte>(count * formats::page_size, static_cast<std::byte>(letter));
-}
 
 /// What each page begins with; ' ' of a run of zeros.
 using Letters = std::map<std::uint64_t, char>;
@@ -47,33 +41,18 @@ auto into(Letters& found) {
     };
 }
 
-/// An image of the bench's machine, whose pages `give` gives.
-template <typename Give>
-tests::ImageBytes written(tests::ImageBench& bench, const ImageOptions& options, Give give) {
-    const auto path = bench.directory.path() / "written.wimg";
-    std::filesystem::remove(path);
-    auto description = tests::description_of(ImageExtent::whole);
-    const auto named = description.plan;
-    description.plan = plan_for(bench.machine);
-    description.plan.vm_id = named.vm_id;
-    auto file = must(NewImageFile::create(path));
-    auto writer = must(ImageWriter::begin(file, description, options));
-    give(writer);
-    must(writer.finish());
-    return tests::bytes_of(path);
-}
-
 /// Pages 1 and 2 come again, with other contents and with none; a page in one chunk twice.
 tests::ImageBytes superseding(tests::ImageBench& bench) {
-    return written(bench, {.given = GivenPages::again}, [](ImageWriter& writer) {
-        must(writer.add_pages(range(0, 4), pages_of('a', 4)));
-        must(writer.add_machine_state(tests::ImageBytes(100))); // ends the chunk
-        must(writer.add_pages(range(1, 1), pages_of('b', 1)));
-        must(writer.add_pages(range(2, 1), pages_of(0, 1)));
-        must(writer.add_pages(range(9, 1), pages_of(0, 1))); // was never there
-        must(writer.add_pages(range(1, 1), pages_of('c', 1)));
-        must(writer.add_pages(range(6, 2), pages_of('d', 2)));
-    });
+    return bench.written(
+        {.layout = ImageLayout::raw, .given = GivenPages::again}, [](ImageWriter& writer) {
+            must(writer.add_pages(range(0, 4), pages_of('a', 4)));
+            must(writer.add_machine_state(tests::ImageBytes(100))); // ends the chunk
+            must(writer.add_pages(range(1, 1), pages_of('b', 1)));
+            must(writer.add_pages(range(2, 1), pages_of(0, 1)));
+            must(writer.add_pages(range(9, 1), pages_of(0, 1))); // was never there
+            must(writer.add_pages(range(1, 1), pages_of('c', 1)));
+            must(writer.add_pages(range(6, 2), pages_of('d', 2)));
+        });
 }
 
 } // namespace
@@ -153,7 +132,7 @@ TEST_SUITE("migrate.image.page_map") {
         auto reader = tests::reader_of(bench.whole_image());
         must(reader.verify());
         CHECK(must(reader.page_map())->count() == PageCount{tests::filled_pages / 5 * 4});
-        const auto plain = written(bench, {}, [](ImageWriter& writer) {
+        const auto plain = bench.written({.layout = ImageLayout::raw}, [](ImageWriter& writer) {
             must(writer.add_machine_state(tests::ImageBytes(100)));
             must(writer.add_pages(range(1, 1), pages_of('a', 1)));
             must(writer.add_absent(dirtylog::DirtySet{std::vector{range(0, 512)}}));
