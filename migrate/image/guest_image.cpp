@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/guest_image.hpp"
 
-#include "migrate/file_placement.hpp"
 #include "vmm/saved_state.hpp"
 
 #include <algorithm>
@@ -184,32 +183,6 @@ Status write_guest(
                 [&] { return write_pages(machine.memory(), *pages, *writer); }),
             [&] { return writer->add_absent(absent); }),
         [&] { return writer->finish(); });
-}
-
-Status accept_image(const ImageReader& image, const HostOffer& host) {
-    auto accepted = accept_plan(image.description().plan, host);
-    return accepted ? Status{} : fail(std::move(accepted).error().during(image.name()));
-}
-
-Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads) {
-    if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
-        return fail(std::move(fits).error().during(image.name()));
-    }
-    const auto bytes = image.machine_state();
-    if (!bytes) {
-        return fail(bytes.error());
-    }
-    const auto state = vmm::decode_machine_state(*bytes);
-    if (!state) {
-        return fail(formats::Error{state.error()}.during(image.name()));
-    }
-    FilePlacement placement{machine.memory()};
-    auto placed = image.for_each_run(
-        [&](PageRange pages, std::span<const std::byte> contents) {
-            return placement.place(pages, contents);
-        },
-        threads);
-    return formats::then(std::move(placed), [&] { return machine.restore(*state); });
 }
 
 Status join_halves(

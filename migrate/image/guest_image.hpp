@@ -20,12 +20,6 @@ formats::Status write_guest(
     const std::filesystem::path& path,
     const ImageOptions& options);
 
-/// Refuses, naming everything, what cannot live on `host`.
-formats::Status accept_image(const ImageReader& image, const HostOffer& host);
-/// Memory and state of the guest, into a fresh, paused machine that was made by the image's
-/// config. Whether the image may be restored is for the caller to know. Uses `threads` threads.
-formats::Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads = 2);
-
 /// Both halves of one migration make the guest as it is: the destination's state and pages, and of
 /// the source's pages those that never came. `invalid_argument`, saying why, for any other pair.
 formats::Status join_halves(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A VM that comes out of an image: who may go on with it, and how it does.
 #include "migrate/host_memory.hpp"
+#include "migrate/image/touch_order_file.hpp"
 #include "tools/instance/vmm_instance.hpp"
 
 #include <utility>
@@ -72,7 +73,7 @@ Status check_extent(const migrate::ImageReader& image, bool as_of_switch) {
 }
 
 Result<std::unique_ptr<vmm::Machine>>
-machine_from(migrate::ImageReader& image, const vmm::MachineHost& host) {
+machine_for(const migrate::ImageReader& image, const vmm::MachineHost& host) {
     auto backend = vmm::probe(host.hypervisor);
     if (!backend) {
         return fail(std::move(backend).error());
@@ -86,15 +87,41 @@ machine_from(migrate::ImageReader& image, const vmm::MachineHost& host) {
     if (!accepted) {
         return fail(std::move(accepted).error());
     }
-    auto machine = vmm::Machine::create(image.description().plan.config, host);
+    return vmm::Machine::create(image.description().plan.config, host);
+}
+
+/// What a snapshot holds is a guest as it was once, which anybody may let go on, as a VM of its
+/// own. What was salvaged is the VM.
+bool is_snapshot(const migrate::ImageDescription& image) {
+    return image.extent == migrate::ImageExtent::whole && image.migration_id.empty();
+}
+
+/// All the instance's from here on, but for who it is.
+Status
+take_guest_in(VmmInstance& instance, migrate::ImageReader image, const RestoreOptions& options) {
+    auto machine = machine_for(image, options.host);
     if (!machine) {
-        return machine;
+        return fail(std::move(machine).error());
     }
-    auto restored = migrate::restore_guest(image, **machine);
-    if (!restored) {
-        return fail(std::move(restored).error());
+    if (options.memory == RestoreMemory::now) {
+        auto restored = migrate::restore_guest(image, **machine);
+        if (restored) {
+            instance.adopt(*std::move(machine));
+        }
+        return restored;
     }
-    return machine;
+    const VmmInstance::RestoredImage from{.path = options.image, .root = image.root()};
+    migrate::LazyMemoryOptions how{
+        .prefetch =
+            options.memory == RestoreMemory::ahead ? migrate::Prefetch::on : migrate::Prefetch::off,
+        .first = migrate::read_touch_order(from.path, from.root)};
+    auto memory = migrate::restore_guest_lazily(
+        std::move(image), **machine, std::move(how), instance.image_events());
+    if (!memory) {
+        return fail(std::move(memory).error());
+    }
+    instance.adopt_lazily(*std::move(machine), *std::move(memory), from);
+    return {};
 }
 
 } // namespace
@@ -163,31 +190,48 @@ Status VmmInstance::claim_image(const migrate::ImageDescription& image, AskArbit
          .migration_id = image.migration_id});
 }
 
+Status VmmInstance::become_new_vm() {
+    const auto last = keeper_->last();
+    const bool is_open = last && (last->record.kind == migrate::RecordKind::offered ||
+                                  last->record.kind == migrate::RecordKind::committed);
+    if (is_open) {
+        return fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "the VM that was {0} here has ended during its hand-over, and which side has it is "
+                "open (wherry run --name {0} finds out); take another name",
+                name_.name()));
+    }
+    keeper_->set_vm_id(migrate::VmId::make());
+    return {};
+}
+
 ExitCode restore_instance(const RestoreOptions& options) {
-    return serve_instance(options.name, options.host, [&options](VmmInstance& instance) -> Status {
-        auto image = migrate::ImageReader::open(options.image);
-        if (!image) {
-            return fail(std::move(image).error());
-        }
+    auto image = migrate::ImageReader::open(options.image);
+    if (!image) {
+        return fail_with(image.error());
+    }
+    const auto description = image->description();
+    const auto name = options.name.empty() ? description.plan.vm_name : options.name;
+    const auto prepare = [&](VmmInstance& instance) -> Status {
         auto possible = check_extent(*image, options.as_of_switch);
+        const bool is_new = options.is_clone || is_snapshot(description);
         if (possible) {
-            possible = instance.check_image(image->description(), options.arbiter);
+            possible = is_new ? instance.become_new_vm()
+                              : instance.check_image(description, options.arbiter);
         }
-        if (!possible) {
-            return possible;
+        if (possible) {
+            possible = take_guest_in(instance, *std::move(image), options);
         }
-        auto machine = machine_from(*image, options.host);
-        if (!machine) {
-            return fail(std::move(machine).error());
+        if (possible && !is_new) {
+            possible = instance.claim_image(description, options.arbiter);
         }
-        auto& restored = **machine;
-        auto ours = instance.claim_image(image->description(), options.arbiter);
-        if (!ours) {
-            return ours;
+        if (possible && options.start == StartState::running) {
+            possible = instance.start();
         }
-        instance.adopt(*std::move(machine));
-        return options.start == StartState::running ? restored.resume() : Status{};
-    });
+        return possible;
+    };
+    return serve_instance(name, options.host, prepare);
 }
 
 } // namespace wherry::tools
