@@ -66,7 +66,14 @@ void VmmInstance::image_is_whole() {
     if (!lazy_) {
         return; // on the way out
     }
-    keep_touch_order();
+    // On another thread: a disk that is busy takes seconds, and the API does not wait for a hint.
+    if (auto touched = lazy_->touched(); touched.has_news) {
+        boost::asio::post(
+            image_writer_,
+            [path = image_->path, root = image_->root, touched = std::move(touched)] {
+                std::ignore = migrate::write_touch_order(path, root, touched.chunks);
+            });
+    }
     image_->last = lazy_->status();
     lazy_.reset();
     if (auto begin = std::exchange(waits_for_image_, nullptr)) {
