@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "formats/page_bitmap.hpp"
 #include "formats/page_range.hpp"
 #include "formats/result.hpp"
 #include "formats/units.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -24,6 +26,12 @@ protected:
     ~FaultListener() = default;
 };
 
+/// What there is of a guest's RAM before pages of it are said to be missing.
+enum class MemoryBefore : std::uint8_t {
+    used,      ///< anything; what it holds of missing pages is worthless
+    untouched, ///< nothing: no page has ever been touched, and what is not missing is zero
+};
+
 /// Guest pages whose contents are still elsewhere. From arm() on nobody who goes through this
 /// process's mapping of guest memory (vCPU, device, system call) sees such a page before it was
 /// placed: whoever touches one waits. How far a waiting vCPU can be kicked is the backend's matter
@@ -39,11 +47,14 @@ public:
     /// been stopped or whose memory is given up.
     virtual ~FaultSource() = default;
 
-    /// Once, while nothing of the guest runs here. What memory holds of `missing` is worthless and
-    /// is seen by nobody. `listener` outlives the armed time. invalid_argument where a page is no
-    /// RAM. After a failure the guest must not run here.
+    /// Once, while nothing of the guest runs here. What memory holds of `missing` is seen by
+    /// nobody. One bitmap for each region of RAM, in their order; invalid_argument where they are
+    /// of another RAM. `listener` outlives the armed time. After a failure the guest must not run
+    /// here.
     virtual formats::Status
-    arm(std::span<const formats::PageRange> missing, FaultListener& listener) = 0;
+    arm(std::span<const formats::PageBitmap> missing,
+        FaultListener& listener,
+        MemoryBefore before) = 0;
 
     /// Puts contents in place and wakes who waits for them. A page that is there already is left
     /// alone, for the guest may have written it since: with this one rule pages may be pushed,

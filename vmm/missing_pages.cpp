@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <optional>
 
-#include <fmt/format.h>
-
 namespace wherry::vmm {
 
 using formats::ErrorCode;
@@ -79,36 +77,21 @@ void MissingPages::for_each_part(PageRange pages, Function&& function) {
     }
 }
 
-// Quick, for a guest stands still meanwhile: some hundred thousand runs.
-Status MissingPages::add(std::span<const PageRange> pages) {
+Status MissingPages::begin(std::span<const PageBitmap> missing) {
     const std::scoped_lock held{lock_};
-    Region* last = &regions_.front();
-    std::vector<Region*> owners;
-    owners.reserve(pages.size());
-    for (const PageRange range : pages) {
-        if (!last->missing.pages().contains(range)) {
-            // No two regions touch: a run of RAM lies in one of them.
-            const auto found = std::ranges::find_if(regions_, [range](const Region& region) {
-                return region.missing.pages().contains(range);
-            });
-            if (found == regions_.end()) {
-                return fail(
-                    ErrorCode::invalid_argument,
-                    fmt::format(
-                        "pages {:#x} to {:#x} are said to be missing and are not all RAM",
-                        range.first().value(),
-                        range.end().value()));
-            }
-            last = &*found;
-        }
-        owners.push_back(last);
-    }
-    for (std::size_t i = 0; i < pages.size(); ++i) {
-        owners[i]->missing.set(pages[i]);
+    const bool is_this_ram =
+        std::ranges::equal(missing, regions_, [](const PageBitmap& bitmap, const Region& region) {
+            return bitmap.pages() == region.missing.pages();
+        });
+    if (!is_this_ram) {
+        return fail(
+            ErrorCode::invalid_argument,
+            "pages are said to be missing of RAM that is not this one");
     }
     std::uint64_t count = 0;
-    for (const Region& region : regions_) {
-        count += region.missing.count().value();
+    for (std::size_t number = 0; number < regions_.size(); ++number) {
+        regions_[number].missing = missing[number];
+        count += missing[number].count().value();
     }
     count_ = count;
     return {};

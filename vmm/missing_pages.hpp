@@ -21,8 +21,9 @@ public:
     /// Nothing is missing.
     explicit MissingPages(std::span<const MemoryRegion> regions);
 
-    /// invalid_argument, with nothing changed, where not all pages are RAM.
-    formats::Status add(std::span<const formats::PageRange> pages);
+    /// From here on these are missing, and no others. invalid_argument, with nothing changed, where
+    /// the bitmaps are not of the regions, in their order.
+    formats::Status begin(std::span<const formats::PageBitmap> missing);
 
     void clear();
     /// Takes what is missing out of a bitmap of a whole region.

@@ -57,6 +57,17 @@ PageRange widened(PageRange region, PageRange pages, PageCount unit) {
     return region.part(from, std::min(to, region.count()));
 }
 
+/// Sets all windows of `into` with a set page of `pages` in them.
+void mark_windows(const PageBitmap& pages, PageBitmap& into) {
+    const PageRange all = pages.pages();
+    Gfn at = all.first();
+    while (const auto run = pages.next_run(at, PageCount{1})) {
+        const PageRange in_window = widened(all, *run, window);
+        into.set(in_window);
+        at = in_window.end();
+    }
+}
+
 /// Closes gaps, the short ones first, until there are few runs.
 void coalesce(PageBitmap& pages) {
     const PageRange all = pages.pages();
@@ -136,7 +147,8 @@ Bytes UserfaultSource::offset_of(const Region& region, Gfn page) {
     return region.place.file_offset + formats::bytes_of(page - region.place.pages.first());
 }
 
-Status UserfaultSource::arm(std::span<const PageRange> missing, FaultListener& listener) {
+Status UserfaultSource::arm(
+    std::span<const PageBitmap> missing, FaultListener& listener, MemoryBefore before) {
     if (state_ != State::fresh) {
         return fail(ErrorCode::wrong_state, "a source of pages is armed once");
     }
@@ -144,10 +156,10 @@ Status UserfaultSource::arm(std::span<const PageRange> missing, FaultListener& l
     if (!stop_.is_open()) {
         return fail(formats::system_error(errno, "eventfd"));
     }
-    if (auto added = missing_.add(missing); !added) {
-        return added;
+    if (auto begun = missing_.begin(missing); !begun) {
+        return begun;
     }
-    if (auto watching = watch(missing); !watching) {
+    if (auto watching = watch(missing, before); !watching) {
         missing_.clear();
         for (Region& region : regions_) {
             region.unmapped.clear_all();
@@ -164,17 +176,13 @@ Status UserfaultSource::arm(std::span<const PageRange> missing, FaultListener& l
 }
 
 /// Watches all windows with missing pages in them, and makes the mapping forget what it has there.
-Status UserfaultSource::watch(std::span<const PageRange> missing) {
-    for (Region& region : regions_) {
+/// A guest stands still meanwhile: nothing here is done page by page, or run by run.
+Status UserfaultSource::watch(std::span<const PageBitmap> missing, MemoryBefore before) {
+    for (std::size_t number = 0; number < regions_.size(); ++number) {
+        Region& region = regions_[number];
         const PageRange all = region.place.pages;
         PageBitmap& watched = region.unmapped;
-        std::optional<PageRange> last;
-        for (const PageRange run : missing) {
-            if (all.contains(run) && !(last && last->contains(run))) {
-                last = widened(all, run, window);
-                watched.set(*last);
-            }
-        }
+        mark_windows(missing[number], watched);
         coalesce(watched);
         for (auto run = watched.next_run(all.first(), all.count()); run;
              run = watched.next_run(run->end(), all.count())) {
@@ -184,11 +192,16 @@ Status UserfaultSource::watch(std::span<const PageRange> missing) {
                 return watching;
             }
             watched_.push_back(stretch);
-            if (::madvise(stretch.at, stretch.size.value(), MADV_DONTNEED) != 0) {
+            if (before == MemoryBefore::used &&
+                ::madvise(stretch.at, stretch.size.value(), MADV_DONTNEED) != 0) {
                 return fail(formats::system_error(errno, "MADV_DONTNEED of guest memory"));
             }
         }
-        missing_.take_from(watched);
+        if (before == MemoryBefore::used) {
+            missing_.take_from(watched);
+        } else {
+            watched.clear_all(); // what is not missing is a hole: there is nothing to map
+        }
     }
     sweep_from_ = regions_.front().place.pages.first();
     return {};

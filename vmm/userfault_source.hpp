@@ -43,7 +43,9 @@ public:
     ~UserfaultSource() override;
 
     formats::Status
-    arm(std::span<const formats::PageRange> missing, FaultListener& listener) override;
+    arm(std::span<const formats::PageBitmap> missing,
+        FaultListener& listener,
+        MemoryBefore before) override;
     formats::Result<formats::PageCount>
     place(formats::PageRange pages, std::span<const std::byte> bytes) override;
     formats::Result<formats::PageCount> place_zero(formats::PageRange pages) override;
@@ -73,7 +75,7 @@ private:
         formats::Bytes size;
     };
 
-    formats::Status watch(std::span<const formats::PageRange> missing);
+    formats::Status watch(std::span<const formats::PageBitmap> missing, MemoryBefore before);
     formats::Status forget();
     template <typename Fill>
     formats::Result<formats::PageCount> fill(formats::PageRange pages, const Fill& with);

@@ -28,6 +28,7 @@ Task<void> DestinationSession::arm() {
         auto armed = ArrivingMemory::arm(
             *machine_,
             *missing_,
+            vmm::MemoryBefore::used,
             [this] { urgent_wake_.ring(); },
             [this] { boost::asio::post(executor_, [this] { on_complete(); }); });
         if (!armed) {

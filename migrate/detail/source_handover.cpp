@@ -117,7 +117,8 @@ Task<void> SourceSession::prepare_postcopy() {
 /// that ends pre-copy: the guest needs it first, and would wait for each of these pages in turn.
 Task<void> SourceSession::name_missing_pages(dirtylog::DirtySet left) {
     dirtylog::DirtySet recent{machine_.memory()};
-    for (const formats::PageRange run : rounds_.dirty().take_runs(formats::Gfn{0}, recent_pages_limit)) {
+    for (const formats::PageRange run :
+         rounds_.dirty().take_runs(formats::Gfn{0}, recent_pages_limit)) {
         recent.mark(run);
     }
     rounds_.dirty().merge(left);

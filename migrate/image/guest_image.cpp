@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/guest_image.hpp"
 
-#include "migrate/file_placement.hpp"
 #include "migrate/image/image_difference.hpp"
 #include "vmm/saved_state.hpp"
 
@@ -82,12 +81,6 @@ Status write_pages(
     return done;
 }
 
-template <typename Image>
-Status accept(const Image& image, const HostOffer& host) {
-    auto accepted = accept_plan(image.description().plan, host);
-    return accepted ? Status{} : fail(std::move(accepted).error().during(image.name()));
-}
-
 Status refuse_pair(std::string why) {
     return fail(ErrorCode::invalid_argument, std::move(why));
 }
@@ -164,29 +157,6 @@ Status copy_both(
     return done;
 }
 
-/// `pages` is the image, or the chain that it is the youngest of.
-template <typename Pages>
-Status restore(ImageReader& image, Pages& pages, vmm::Machine& machine, unsigned threads) {
-    if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
-        return fail(std::move(fits).error().during(image.name()));
-    }
-    const auto bytes = image.machine_state();
-    if (!bytes) {
-        return fail(bytes.error());
-    }
-    const auto state = vmm::decode_machine_state(*bytes);
-    if (!state) {
-        return fail(formats::Error{state.error()}.during(image.name()));
-    }
-    FilePlacement placement{machine.memory()};
-    auto placed = pages.for_each_run(
-        [&](PageRange run, std::span<const std::byte> contents) {
-            return placement.place(run, contents);
-        },
-        threads);
-    return formats::then(std::move(placed), [&] { return machine.restore(*state); });
-}
-
 } // namespace
 
 ImageDescription
@@ -256,37 +226,6 @@ Status write_guest(
                 [&] { return write_pages(machine.memory(), *pages, difference, *writer); }),
             [&] { return writer->add_absent(absent); }),
         [&] { return writer->finish(); });
-}
-
-Status accept_image(const ImageReader& image, const HostOffer& host) {
-    return accept(image, host);
-}
-
-Status accept_image(const ImageStream& image, const HostOffer& host) {
-    return accept(image, host);
-}
-
-Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads) {
-    return restore(image, image, machine, threads);
-}
-
-Status restore_guest(ImageChain& image, vmm::Machine& machine, unsigned threads) {
-    return restore(image.image(), image, machine, threads);
-}
-
-Status restore_guest(ImageStream& image, vmm::Machine& machine) {
-    if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
-        return fail(std::move(fits).error().during(image.name()));
-    }
-    FilePlacement placement{machine.memory()};
-    if (auto placed = image.read_guest(placement); !placed) {
-        return placed;
-    }
-    const auto state = vmm::decode_machine_state(image.machine_state());
-    if (!state) {
-        return fail(formats::Error{state.error()}.during(image.name()));
-    }
-    return machine.restore(*state);
 }
 
 Status join_halves(

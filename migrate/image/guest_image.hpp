@@ -3,7 +3,6 @@
 
 #include "migrate/image/image_chain.hpp"
 #include "migrate/image/image_reader.hpp"
-#include "migrate/image/image_stream.hpp"
 #include "migrate/image/image_writer.hpp"
 #include "migrate/plan.hpp"
 #include "vmm/machine.hpp"
@@ -30,17 +29,6 @@ formats::Status write_guest(
     const std::filesystem::path& path,
     const ImageOptions& options,
     ImageChain* base = nullptr);
-
-/// Refuses, naming everything, what cannot live on `host`.
-formats::Status accept_image(const ImageReader& image, const HostOffer& host);
-/// Memory and state of the guest, into a fresh, paused machine that was made by the image's
-/// config. Whether the image may be restored is for the caller to know. Uses `threads` threads.
-formats::Status restore_guest(ImageReader& image, vmm::Machine& machine, unsigned threads = 2);
-formats::Status restore_guest(ImageChain& image, vmm::Machine& machine, unsigned threads = 2);
-
-/// The same of an image that comes as a stream; all of it has been found right then.
-formats::Status accept_image(const ImageStream& image, const HostOffer& host);
-formats::Status restore_guest(ImageStream& image, vmm::Machine& machine);
 
 /// Both halves of one migration make the guest as it is: the destination's state and pages, and of
 /// the source's pages those that never came. `invalid_argument`, saying why, for any other pair.

@@ -130,6 +130,10 @@ ImageChain::base_for(const ImageOptions& converted) const {
                 : fail(std::move(good).error());
 }
 
+std::size_t ImageChain::section_count() const noexcept {
+    return first_numbers_.back() + image().sections().size();
+}
+
 Result<const PageMap*> ImageChain::page_map() {
     if (images_.size() == 1) {
         return images_.front().page_map();

@@ -30,9 +30,14 @@ public:
     /// The one that was opened: description and state are its.
     [[nodiscard]] ImageReader& image() noexcept { return images_.back(); }
     [[nodiscard]] const ImageReader& image() const noexcept { return images_.back(); }
+    [[nodiscard]] const ImageDescription& description() const noexcept {
+        return image().description();
+    }
     /// The oldest first.
     [[nodiscard]] std::span<const ImageReader> images() const noexcept { return images_; }
     [[nodiscard]] std::string name() const { return image().name(); }
+    /// Of all its images: what numbers of chunks are below.
+    [[nodiscard]] std::size_t section_count() const noexcept;
     /// What an image that is based on this one says of it. `invalid_argument` where some of the
     /// chain is encrypted and `child` is not to be with the same key: one key opens a chain, and an
     /// image that should be encrypted and is not is refused.

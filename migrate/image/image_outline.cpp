@@ -103,8 +103,9 @@ Status read_index(ImageSource& source, ImageOutline& image) {
     return {};
 }
 
-/// Before anything is judged to be damaged.
-Status make_key(ImageOutline& image, const ImageAccess& access) {
+} // namespace
+
+Status admit(ImageOutline& image, const ImageAccess& access) {
     if (!access.key) {
         return {};
     }
@@ -121,7 +122,6 @@ Status make_key(ImageOutline& image, const ImageAccess& access) {
                : fail(ErrorCode::authentication, "it is encrypted with another key");
 }
 
-/// What the header announces of sections and trailer, and what only key holders can have made.
 Status check_ends(const ImageOutline& image, const ImageAccess& access) {
     const auto& trailer = image.trailer;
     const auto& optional = image.header.optional_features;
@@ -143,8 +143,6 @@ Status check_ends(const ImageOutline& image, const ImageAccess& access) {
                ? access.trusted->check(image.header.id, trailer.root, *trailer.signature)
                : fail(ErrorCode::authentication, "it is not signed, and only trusted as signed");
 }
-
-} // namespace
 
 bool is_zero(std::span<const std::byte> bytes) noexcept {
     return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
@@ -178,7 +176,7 @@ Result<ImageOutline> read_outline(ImageSource& source, const ImageAccess& access
         return fail(std::move(header).error());
     }
     image.header = *std::move(header);
-    if (auto made = make_key(image, access); !made) {
+    if (auto made = admit(image, access); !made) {
         return fail(std::move(made).error());
     }
     if (source.size() % block != Bytes{0}) {

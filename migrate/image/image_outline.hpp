@@ -35,6 +35,13 @@ struct ImageOutline {
 /// the file.
 formats::Result<ImageOutline> read_outline(ImageSource& source, const ImageAccess& access);
 
+// Steps of it, for who cannot seek.
+/// Of the header alone, before anything is judged to be damaged: the key, where one was given.
+formats::Status admit(ImageOutline& image, const ImageAccess& access);
+/// Once all of it is known: what the header announces of sections and trailer, and what only key
+/// holders can have made.
+formats::Status check_ends(const ImageOutline& image, const ImageAccess& access);
+
 /// What fills blocks up must be.
 bool is_zero(std::span<const std::byte> bytes) noexcept;
 

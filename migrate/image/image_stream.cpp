@@ -84,8 +84,8 @@ Result<bool> StreamSource::is_at_end() {
     return got ? Result<bool>{*got == 0} : fail(got.error());
 }
 
-Result<ImageStream> ImageStream::open(std::unique_ptr<StreamSource> source) {
-    ImageStream stream{std::move(source)};
+Result<ImageStream> ImageStream::open(std::unique_ptr<StreamSource> source, ImageAccess access) {
+    ImageStream stream{std::move(source), std::move(access)};
     if (auto begun = stream.read_beginning(); !begun) {
         return fail(std::move(begun).error().during(stream.name()));
     }
@@ -104,6 +104,18 @@ Status ImageStream::read_beginning() {
         return fail(std::move(header).error());
     }
     image_.header = *std::move(header);
+    if (image_.header.base) {
+        return fail(
+            ErrorCode::unsupported,
+            "it is based on another image, and a stream has one only: wherry image flatten makes "
+            "one of them");
+    }
+    if (auto admitted = admit(image_, access_); !admitted) {
+        return admitted;
+    }
+    if (image_.is_encrypted() && !image_.key) {
+        return fail(ErrorCode::authentication, "it is encrypted: --key KEYFILE");
+    }
     next_ = block;
     const auto is_section = begin_section();
     if (!is_section) {
@@ -309,6 +321,9 @@ Status ImageStream::read_end() {
         return damaged("its trailer is not that of its sections");
     }
     image_.trailer = *trailer;
+    if (auto good = check_ends(image_, access_); !good) {
+        return good;
+    }
     const auto is_over = source_->is_at_end();
     if (!is_over) {
         return fail(is_over.error());

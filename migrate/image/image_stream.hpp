@@ -48,7 +48,8 @@ private:
 class ImageStream {
 public:
     /// Header and description, which come first.
-    static formats::Result<ImageStream> open(std::unique_ptr<StreamSource> source);
+    static formats::Result<ImageStream>
+    open(std::unique_ptr<StreamSource> source, ImageAccess access = {});
 
     [[nodiscard]] const ImageDescription& description() const noexcept { return description_; }
     [[nodiscard]] std::string name() const { return source_->name(); }
@@ -62,7 +63,9 @@ public:
     }
 
 private:
-    explicit ImageStream(std::unique_ptr<StreamSource> source) : source_{std::move(source)} {}
+    ImageStream(std::unique_ptr<StreamSource> source, ImageAccess access)
+        : source_{std::move(source)},
+          access_{std::move(access)} {}
     formats::Status read_beginning();
     /// Its head, which is then the last one of the outline. `false`: it is the index.
     formats::Result<bool> begin_section();
@@ -75,6 +78,7 @@ private:
     [[nodiscard]] std::size_t last() const noexcept { return image_.sections.size() - 1; }
 
     std::unique_ptr<StreamSource> source_;
+    ImageAccess access_;
     ImageOutline image_; ///< of the sections so far
     formats::Bytes next_;
     formats::SectionHead index_;

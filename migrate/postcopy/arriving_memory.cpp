@@ -2,15 +2,8 @@
 #include "migrate/postcopy/arriving_memory.hpp"
 
 #include <utility>
-#include <vector>
 
 namespace wherry::migrate {
-
-namespace {
-
-constexpr formats::PageCount longest_run{std::uint64_t{1} << 32U};
-
-} // namespace
 
 ArrivingMemory::ArrivingMemory(
     vmm::Machine& machine,
@@ -25,6 +18,7 @@ ArrivingMemory::ArrivingMemory(
 formats::Result<std::unique_ptr<ArrivingMemory>> ArrivingMemory::arm(
     vmm::Machine& machine,
     const dirtylog::DirtySet& missing,
+    vmm::MemoryBefore before,
     std::function<void()> on_fault,
     std::function<void()> on_complete) {
     auto source = machine.partition().make_fault_source(machine.memory());
@@ -33,9 +27,7 @@ formats::Result<std::unique_ptr<ArrivingMemory>> ArrivingMemory::arm(
     }
     std::unique_ptr<ArrivingMemory> memory{new ArrivingMemory{
         machine, *std::move(source), std::move(on_fault), std::move(on_complete)}};
-    std::vector<formats::PageRange> runs;
-    missing.for_each_run(longest_run, [&](formats::PageRange run) { runs.push_back(run); });
-    auto armed = memory->source_->arm(runs, *memory);
+    auto armed = memory->source_->arm(missing.bitmaps(), *memory, before);
     if (!armed) {
         return formats::fail(std::move(armed).error().during("catching accesses to missing pages"));
     }

@@ -17,11 +17,13 @@ namespace wherry::migrate {
 class ArrivingMemory final : private vmm::FaultListener {
 public:
     /// Arms `missing`: from here on whoever touches one of these pages waits. Blocks; nothing of
-    /// the guest has run. `machine` outlives it. `on_fault` and `on_complete` may come on any
-    /// thread: somebody waits for a page; the last page is there.
+    /// the guest has run. `before` is as FaultSource::arm() has it. `machine` outlives it.
+    /// `on_fault` and `on_complete` may come on any thread: somebody waits for a page; the last
+    /// page is there.
     static formats::Result<std::unique_ptr<ArrivingMemory>>
     arm(vmm::Machine& machine,
         const dirtylog::DirtySet& missing,
+        vmm::MemoryBefore before,
         std::function<void()> on_fault,
         std::function<void()> on_complete);
     /// With pages missing: only once the guest will not run here.

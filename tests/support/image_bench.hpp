@@ -2,6 +2,7 @@
 #pragma once
 
 #include "migrate/image/guest_image.hpp"
+#include "migrate/image/guest_restore.hpp"
 #include "tests/support/temp_directory.hpp"
 #include "tests/support/test_machine.hpp"
 

@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
     wherry::tools::add_dirty_scan(app, outcome);
     wherry::tools::add_faults(app, outcome);
     wherry::tools::add_harvest(app, outcome);
+    wherry::tools::add_restore(app, outcome);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -20,6 +20,7 @@ void add_snapshot(CLI::App& app, ExitCode& outcome);
 void add_dirty_scan(CLI::App& app, ExitCode& outcome);
 void add_faults(CLI::App& app, ExitCode& outcome);
 void add_harvest(CLI::App& app, ExitCode& outcome);
+void add_restore(CLI::App& app, ExitCode& outcome);
 
 /// `values` is not empty.
 inline double median(std::vector<double> values) {

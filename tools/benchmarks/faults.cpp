@@ -217,6 +217,13 @@ Result<Figures> measure(const FaultsOptions& options) {
         return fail(filled.error());
     }
     const auto missing = at_random(*memory, options.missing);
+    std::vector<formats::PageBitmap> bitmaps;
+    for (const auto& region : memory->regions()) {
+        bitmaps.emplace_back(region.pages);
+    }
+    for (const PageRange run : missing) {
+        bitmaps.front().set(run);
+    }
     auto source = vmm::UserfaultSource::open(*memory);
     if (!source) {
         return fail(source.error());
@@ -224,7 +231,8 @@ Result<Figures> measure(const FaultsOptions& options) {
     Answers answers{**source};
     Figures figures{};
     auto begun = Clock::now();
-    if (auto armed = (*source)->arm(missing, answers); !armed) {
+    const auto armed = (*source)->arm(bitmaps, answers, vmm::MemoryBefore::used);
+    if (!armed) {
         return fail(armed.error());
     }
     figures[0] = microseconds_since(begun) / 1000;

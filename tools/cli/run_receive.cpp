@@ -5,6 +5,7 @@
 #include "tools/quantities.hpp"
 #include "transport/endpoint.hpp"
 
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -28,6 +29,9 @@ struct Options {
     std::string hypervisor = "auto";
     bool paused = false;
     std::string image;
+    bool lazy = false;
+    std::string prefetch = "on";
+    unsigned clones = 0;
     bool as_of_switch = false;
     bool no_arbiter = false;
     std::string listen;
@@ -93,13 +97,25 @@ ExitCode restore(const Options& options) {
     if (!host) {
         return usage_error(host.error());
     }
-    return restore_instance(
-        {.name = options.name,
-         .host = *host,
-         .image = options.image,
-         .start = options.paused ? StartState::paused : StartState::running,
-         .as_of_switch = options.as_of_switch,
-         .arbiter = options.no_arbiter ? AskArbiter::no : AskArbiter::yes});
+    const bool is_lazy = options.lazy || options.clones > 0;
+    const bool is_streamed = options.image == "-";
+    if (is_streamed && is_lazy) {
+        return usage_error(
+            {ErrorCode::invalid_argument,
+             "a stream is read from its beginning to its end: --lazy and --clone take a file"});
+    }
+    const RestoreOptions request{
+        .name = options.name,
+        .host = *host,
+        // For its process has it for longer than this directory may be called so.
+        .image = is_streamed ? options.image : std::filesystem::absolute(options.image).string(),
+        .start = options.paused ? StartState::paused : StartState::running,
+        .memory = !is_lazy                   ? RestoreMemory::now
+                  : options.prefetch == "on" ? RestoreMemory::ahead
+                                             : RestoreMemory::late,
+        .as_of_switch = options.as_of_switch,
+        .arbiter = options.no_arbiter ? AskArbiter::no : AskArbiter::yes};
+    return options.clones > 0 ? restore_clones(request, options.clones) : restore_instance(request);
 }
 
 CLI::Option* add_host_options(CLI::App& command, Options& options) {
@@ -114,21 +130,42 @@ CLI::Option* add_host_options(CLI::App& command, Options& options) {
 void add_restore(CLI::App& app, Action& action, const std::shared_ptr<Options>& options) {
     auto* command = app.add_subcommand(
         "restore",
-        "Let the VM of an image go on in this process. What comes of a snapshot is a new VM, as "
-        "the\n"
-        "other one was then; one that was salvaged must not run anywhere else.\n"
-        "Example: wherry restore a.wimg --name b --serial file:b.log");
-    command->add_option("image", options->image, "The image; - is standard input")
-        ->required()
-        ->check(CLI::ExistingFile | CLI::IsMember({"-"}));
+        "Let the guest of an image go on in this process. That of a snapshot becomes a new VM; "
+        "what\n"
+        "was salvaged is the VM, and must not run anywhere else.\n"
+        "Example: wherry restore a.wimg --lazy --serial file:a.log\n"
+        "         wherry restore a.wimg --clone 3 --name b --serial file:%n.log");
+    auto* image = command->add_option("image", options->image, "The image; - is standard input");
+    image->required()->check(CLI::ExistingFile | CLI::IsMember({"-"}));
     add_host_options(*command, *options)->description("The VM's name on this host (the image's)");
     command->add_flag("--paused", options->paused, "Wait for `wherry resume`");
-    command->add_flag(
+    auto* lazy = command->add_flag(
+        "--lazy",
+        options->lazy,
+        "Run at once: memory comes out of the image as it is touched. The image must stay as it "
+        "is\n"
+        "until `wherry status` says that all of it is here");
+    auto* clones = command
+                       ->add_option(
+                           "--clone",
+                           options->clones,
+                           "Make so many new VMs of it, NAME-1, NAME-2..., each in a process of "
+                           "its own, lazily")
+                       ->check(CLI::Range(1, 1000));
+    command
+        ->add_option(
+            "--prefetch",
+            options->prefetch,
+            "Lazily: fetch what nobody waits for as well: on (default), off")
+        ->check(CLI::IsMember({"on", "off"}));
+    clones->excludes(lazy);
+    auto* as_of_switch = command->add_flag(
         "--as-of-switch",
         options->as_of_switch,
         "Of the source's half alone: the guest as it was at the switch to post-copy. The "
         "destination\n"
         "must never run it again");
+    as_of_switch->excludes(clones);
     command->add_flag(
         "--no-arbiter",
         options->no_arbiter,

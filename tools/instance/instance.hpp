@@ -6,6 +6,7 @@
 #include "vmm/cpu_profile.hpp"
 #include "vmm/machine.hpp"
 
+#include <cstdint>
 #include <string>
 
 namespace wherry::tools {
@@ -31,11 +32,21 @@ struct ReceiveOptions {
 /// Whether the arbiter of the migration that an image is of has a say when it is restored.
 enum class AskArbiter : std::uint8_t { yes, no };
 
+/// When a guest's memory comes out of its image.
+enum class RestoreMemory : std::uint8_t {
+    now,   ///< before the guest goes on
+    ahead, ///< as the guest touches it, and ahead of that
+    late,  ///< as the guest touches it
+};
+
 struct RestoreOptions {
     std::string name; ///< empty: the one that the image tells of
     vmm::MachineHost host;
     std::string image; ///< a path, or "-": what comes from standard input
     StartState start = StartState::running;
+    RestoreMemory memory = RestoreMemory::now;
+    /// Of several VMs that are made of the image: a new one, whatever the image is of.
+    bool is_clone = false;
     /// The source's half alone, as the guest was at the switch to post-copy.
     bool as_of_switch = false;
     AskArbiter arbiter = AskArbiter::yes;
@@ -49,5 +60,9 @@ ExitCode run_instance(const RunOptions& options);
 ExitCode receive_instance(const ReceiveOptions& options);
 /// As run_instance, for the VM that is in an image.
 ExitCode restore_instance(const RestoreOptions& options);
+/// So many processes, NAME-1, NAME-2..., each with a new VM of the image. `%n` in the serial output
+/// is a clone's name. Until all have ended; failed where one of them has. Signals INT and TERM are
+/// passed on. To be called while the process has no other threads.
+ExitCode restore_clones(const RestoreOptions& options, unsigned count);
 
 } // namespace wherry::tools

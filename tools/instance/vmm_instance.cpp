@@ -7,6 +7,8 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 #include <boost/asio/post.hpp>
@@ -403,7 +405,12 @@ ExitCode serve_instance(
     if (!ready) {
         return fail_with(ready.error());
     }
-    return instance.serve();
+    const auto code = instance.serve();
+    if (!instance.let_go_of_image()) {
+        std::fflush(nullptr);
+        std::_Exit(static_cast<int>(code));
+    }
+    return code;
 }
 
 namespace {

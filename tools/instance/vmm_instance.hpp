@@ -3,6 +3,7 @@
 
 #include "migrate/destination_session.hpp"
 #include "migrate/image/guest_image.hpp"
+#include "migrate/image/guest_restore.hpp"
 #include "migrate/inquiry.hpp"
 #include "migrate/restarted_source.hpp"
 #include "migrate/snapshot_session.hpp"
@@ -22,6 +23,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -63,8 +65,29 @@ public:
     /// snapshot is a new VM, with an id of its own.
     formats::Status claim_image(const migrate::ImageDescription& image, AskArbiter ask);
     formats::Status listen(const transport::Endpoint& at, transport::Security security);
+    /// The VM of a new snapshot: it is nobody yet. Refused while a hand-over of the VM that had
+    /// this name is open.
+    formats::Status become_new_vm();
+    /// To be told of by memory that comes out of an image.
+    migrate::LazyMemoryEvents image_events();
+    struct RestoredImage {
+        std::filesystem::path path;
+        formats::ImageDigest root{};
+        migrate::LazyMemoryStatus last{}; ///< once all of it is here
+    };
+    /// As adopt(), with `memory` still coming; its events are image_events().
+    void adopt_lazily(
+        std::unique_ptr<vmm::Machine> machine,
+        std::unique_ptr<migrate::LazyMemory> memory,
+        RestoredImage image);
+    /// Lets the guest go on.
+    formats::Status start() { return machine_->resume(); }
     /// Until the VM is gone from here, for whatever reason.
     ExitCode serve();
+    /// After serve(), before the destruction. False: a vCPU waits for a page that does not come,
+    /// and must not go on without it. Then nothing of this may be destroyed: the process is to end
+    /// as it stands.
+    bool let_go_of_image();
 
 private:
     /// For the answers that are on their way out.
@@ -104,14 +127,28 @@ private:
     [[nodiscard]] std::string explain_half() const;
     [[nodiscard]] std::optional<migrate::OwnershipRecord>
     last_record_of(const migrate::VmId& vm) const;
+    // vmm_instance_image.cpp
+    void keep_touch_order() const;
+    void image_is_whole();
+    void image_has_failed(const formats::Error& error);
+    [[nodiscard]] std::optional<formats::Error> image_failure() const;
+    transport::Task<void> retry_image();
+    /// Begins the work of job_, at once or as soon as the guest's memory is all here, which is then
+    /// hurried. Cancelled or failed before, the job ends without.
+    void when_image_is_whole(std::move_only_function<void()> begin);
+    void job_waits_no_more(const formats::Error& why);
+    [[nodiscard]] std::string explain_image() const;
+    void describe_image(api::Vm& vm) const;
     formats::Result<std::string> start_estimate(const std::string& body);
     formats::Result<std::string> start_snapshot(const std::string& body);
     formats::Status pause();
-    formats::Status resume();
     formats::Status kill();
     formats::Status resolve(migrate::Keep keep, migrate::Fencing fencing);
     formats::Status check_held(const migrate::OwnershipRecord& record);
     formats::Status require_own_vm(std::string_view wish) const;
+    /// As that, but for a job that has not begun yet.
+    formats::Status require_control(std::string_view wish) const;
+    transport::Task<std::string> answer_resume();
     [[nodiscard]] api::Vm describe() const;
     [[nodiscard]] std::string explain() const;
     [[nodiscard]] std::string explain_doubt() const;
@@ -158,6 +195,11 @@ private:
     migrate::Epoch epoch_{};                       ///< of the VM that is here
     std::unique_ptr<migrate::InDoubtGuest> doubt_; ///< refers to machine_ and keeper_
     std::optional<Half> half_;
+    std::optional<RestoredImage> image_;        ///< that the VM came out of lazily
+    std::unique_ptr<migrate::LazyMemory> lazy_; ///< while pages are missing; refers to machine_
+    std::move_only_function<void()> waits_for_image_; ///< what job_ is to do then
+    bool is_stopping_ = false;                        ///< because of the image; on stopper_
+    boost::asio::thread_pool stopper_{1};
     boost::asio::thread_pool image_writer_{1};
     /// Shared with the session that works on it.
     std::shared_ptr<Job> job_;

@@ -208,6 +208,9 @@ Task<std::string> VmmInstance::answer(ApiCall call) {
     if (call.method == "POST" && call.path == "/v1/vm/salvage") {
         co_return co_await answer_salvage(std::move(call.body));
     }
+    if (call.method == "POST" && call.path == "/v1/vm/resume") {
+        co_return co_await answer_resume();
+    }
     co_return answer_vm(call);
 }
 
@@ -225,8 +228,6 @@ Result<std::string> VmmInstance::answer_vm(const ApiCall& call) {
     }
     if (posts && call.path == "/v1/vm/pause") {
         done = pause();
-    } else if (posts && call.path == "/v1/vm/resume") {
-        done = resume();
     } else if (posts && call.path == "/v1/vm/kill") {
         done = kill();
     } else if (call.method != "GET" || call.path != "/v1/vm") {
@@ -320,30 +321,59 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
         .last_record = last_record_of(keeper_->vm_id()),
         .desk = &job_->desk(),
         .tuner = &job_->tuner()};
-    auto session = migrate::run_source(
-        *machine_,
-        std::move(options),
-        [to = *std::move(to), security = *std::move(security), how](
-            migrate::ChannelRole, std::uint32_t) { return transport::connect(to, security, how); },
-        job_->gate(),
-        *job_);
-    transport::spawn(
-        session_.executor(), std::move(session), [this](Result<migrate::SourceOutcome> outcome) {
-            formats::invariant(outcome.has_value(), "a source session has an outcome");
-            boost::asio::post(context_, [this, result = *std::move(outcome)]() mutable {
-                source_concluded(std::move(result));
+    when_image_is_whole([this,
+                         options = std::move(options),
+                         to = *std::move(to),
+                         security = *std::move(security),
+                         how]() mutable {
+        auto session = migrate::run_source(
+            *machine_,
+            std::move(options),
+            [to = std::move(to), security = std::move(security), how](
+                migrate::ChannelRole, std::uint32_t) {
+                return transport::connect(to, security, how);
+            },
+            job_->gate(),
+            *job_);
+        transport::spawn(
+            session_.executor(),
+            std::move(session),
+            [this](Result<migrate::SourceOutcome> outcome) {
+                formats::invariant(outcome.has_value(), "a source session has an outcome");
+                boost::asio::post(context_, [this, result = *std::move(outcome)]() mutable {
+                    source_concluded(std::move(result));
+                });
             });
-        });
+    });
     return to_json(job_->describe(), JsonLayout::one_line);
 }
 
 Status VmmInstance::require_own_vm(std::string_view wish) const {
+    if (auto failure = image_failure()) {
+        return fail(
+            ErrorCode::wrong_state,
+            fmt::format("{} cannot be {}: {}", name_.name(), wish, explain_image()));
+    }
+    if (has_running_job() && waits_for_image_) {
+        return fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "{} cannot be {} while a job waits for its image; to give that up: wherry cancel "
+                "{}",
+                name_.name(),
+                wish,
+                name_.name()));
+    }
+    return require_control(wish);
+}
+
+Status VmmInstance::require_control(std::string_view wish) const {
     if (situation_ != Situation::present || finishing_) {
         return fail(
             ErrorCode::wrong_state,
             fmt::format("{} cannot be {}: {}", name_.name(), wish, explain()));
     }
-    if (has_running_job()) {
+    if (has_running_job() && !waits_for_image_) {
         return fail(
             ErrorCode::wrong_state,
             fmt::format(
@@ -357,11 +387,29 @@ Status VmmInstance::require_own_vm(std::string_view wish) const {
 }
 
 Status VmmInstance::pause() {
-    return formats::then(require_own_vm("paused"), [this] { return machine_->pause(); });
+    return formats::then(require_control("paused"), [this] {
+        return is_stopping_ ? Status{} : machine_->pause(); // it stands still already
+    });
 }
 
-Status VmmInstance::resume() {
-    return formats::then(require_own_vm("resumed"), [this] { return machine_->resume(); });
+Task<std::string> VmmInstance::answer_resume() {
+    if (auto possible = require_control("resumed"); !possible) {
+        co_return fail(std::move(possible).error());
+    }
+    if (image_failure() || is_stopping_) {
+        auto retried = co_await retry_image();
+        if (!retried) {
+            co_return fail(std::move(retried).error());
+        }
+        if (auto possible = require_control("resumed"); !possible) {
+            co_return fail(std::move(possible).error());
+        }
+    }
+    auto resumed = machine_->resume();
+    if (!resumed) {
+        co_return fail(std::move(resumed).error());
+    }
+    co_return to_json(describe(), JsonLayout::one_line);
 }
 
 Status VmmInstance::kill() {
@@ -370,9 +418,12 @@ Status VmmInstance::kill() {
         return {};
     }
     const bool drops_half = situation_ == Situation::salvaged && !half_->is_being_written;
-    const auto possible = drops_half ? Status{} : require_own_vm("killed");
+    const auto possible = drops_half ? Status{} : require_control("killed");
     return formats::then(possible, [this]() -> Status {
-        auto stopped = machine_->pause();
+        if (waits_for_image_) {
+            job_waits_no_more({ErrorCode::cancelled, "the VM was killed"});
+        }
+        auto stopped = is_stopping_ ? Status{} : machine_->pause();
         situation_ = Situation::ended;
         finish(ExitCode::done);
         return stopped;

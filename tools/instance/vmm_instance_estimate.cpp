@@ -61,13 +61,18 @@ Result<std::string> VmmInstance::start_estimate(const std::string& body) {
                            : migrate::HybridSupport::none;
     job_ = std::make_shared<Job>(
         JobKind::estimate, make_migration_id(), std::string{}, session_.executor());
-    auto estimation = migrate::run_estimation(*machine_, *std::move(options), job_->gate(), *job_);
-    transport::spawn(
-        session_.executor(), std::move(estimation), [this](Result<migrate::Estimation> outcome) {
-            boost::asio::post(context_, [this, result = std::move(outcome)]() mutable {
-                estimate_concluded(std::move(result));
+    when_image_is_whole([this, options = *std::move(options)]() mutable {
+        auto estimation =
+            migrate::run_estimation(*machine_, std::move(options), job_->gate(), *job_);
+        transport::spawn(
+            session_.executor(),
+            std::move(estimation),
+            [this](Result<migrate::Estimation> outcome) {
+                boost::asio::post(context_, [this, result = std::move(outcome)]() mutable {
+                    estimate_concluded(std::move(result));
+                });
             });
-        });
+    });
     return to_json(job_->describe(), JsonLayout::one_line);
 }
 

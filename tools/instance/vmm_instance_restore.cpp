@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A VM that comes out of an image: who may go on with it, and how it does.
 #include "migrate/host_memory.hpp"
+#include "migrate/image/guest_restore.hpp"
+#include "migrate/image/touch_order_file.hpp"
 #include "tools/instance/vmm_instance.hpp"
 
 #include <utility>
@@ -87,7 +89,8 @@ Status check_extent(const Image& image, bool as_of_switch) {
 }
 
 template <typename Image>
-Result<std::unique_ptr<vmm::Machine>> machine_from(Image& image, const vmm::MachineHost& host) {
+Result<std::unique_ptr<vmm::Machine>>
+machine_for(const Image& image, const vmm::MachineHost& host) {
     auto backend = vmm::probe(host.hypervisor);
     if (!backend) {
         return fail(std::move(backend).error());
@@ -101,15 +104,41 @@ Result<std::unique_ptr<vmm::Machine>> machine_from(Image& image, const vmm::Mach
     if (!accepted) {
         return fail(std::move(accepted).error());
     }
-    auto machine = vmm::Machine::create(image.description().plan.config, host);
+    return vmm::Machine::create(image.description().plan.config, host);
+}
+
+/// Memory and state of the guest; the machine is the instance's then.
+template <typename Image>
+Status take_guest_in(VmmInstance& instance, Image image, const RestoreOptions& options) {
+    auto machine = machine_for(image, options.host);
     if (!machine) {
-        return machine;
+        return fail(std::move(machine).error());
     }
     auto restored = migrate::restore_guest(image, **machine);
-    if (!restored) {
-        return fail(std::move(restored).error());
+    if (restored) {
+        instance.adopt(*std::move(machine));
     }
-    return machine;
+    return restored;
+}
+
+Status take_guest_in_lazily(
+    VmmInstance& instance, migrate::ImageChain image, const RestoreOptions& options) {
+    auto machine = machine_for(image, options.host);
+    if (!machine) {
+        return fail(std::move(machine).error());
+    }
+    const VmmInstance::RestoredImage from{.path = options.image, .root = image.image().root()};
+    migrate::LazyMemoryOptions how{
+        .prefetch =
+            options.memory == RestoreMemory::ahead ? migrate::Prefetch::on : migrate::Prefetch::off,
+        .first = migrate::read_touch_order(from.path, from.root)};
+    auto memory = migrate::restore_guest_lazily(
+        std::move(image), **machine, std::move(how), instance.image_events());
+    if (!memory) {
+        return fail(std::move(memory).error());
+    }
+    instance.adopt_lazily(*std::move(machine), *std::move(memory), from);
+    return {};
 }
 
 } // namespace
@@ -129,9 +158,6 @@ Status VmmInstance::check_name_is_free() const {
 }
 
 Status VmmInstance::check_image(const migrate::ImageDescription& image, AskArbiter ask) {
-    if (is_snapshot(image)) {
-        return check_name_is_free();
-    }
     auto id = migrate::VmId::parse(image.plan.vm_id);
     if (!id) {
         return fail(std::move(id).error());
@@ -173,11 +199,6 @@ Status VmmInstance::check_image(const migrate::ImageDescription& image, AskArbit
 }
 
 Status VmmInstance::claim_image(const migrate::ImageDescription& image, AskArbiter ask) {
-    if (is_snapshot(image)) {
-        // As a VM that is started: nothing is known of it yet, anywhere.
-        keeper_->set_vm_id(migrate::VmId::make());
-        return {};
-    }
     epoch_ = epoch_after(image);
     if (has_arbiter(image, ask)) {
         const migrate::ArbiterRecord held{migrate::RecordKind::reclaimed, epoch_};
@@ -200,37 +221,46 @@ Status VmmInstance::claim_image(const migrate::ImageDescription& image, AskArbit
          .migration_id = image.migration_id});
 }
 
+Status VmmInstance::become_new_vm() {
+    if (auto is_free = check_name_is_free(); !is_free) {
+        return is_free;
+    }
+    // As a VM that is started: nothing is known of it yet, anywhere.
+    keeper_->set_vm_id(migrate::VmId::make());
+    return {};
+}
+
 namespace {
 
-template <typename Image>
-ExitCode restore_from(Result<Image> image, const RestoreOptions& options) {
+template <typename Image, typename TakeIn>
+ExitCode
+restore_from(Result<Image> image, const RestoreOptions& options, const TakeIn& take_guest_in) {
     if (!image) {
         return fail_with(image.error());
     }
-    const auto& description = image->description();
-    const auto& name = options.name.empty() ? description.plan.vm_name : options.name;
-    return serve_instance(name, options.host, [&](VmmInstance& instance) -> Status {
+    const auto description = image->description();
+    const auto name = options.name.empty() ? description.plan.vm_name : options.name;
+    const bool is_new = options.is_clone || is_snapshot(description);
+    const auto prepare = [&](VmmInstance& instance) -> Status {
         auto possible = check_extent(*image, options.as_of_switch);
         if (possible) {
-            possible = instance.check_image(description, options.arbiter);
+            possible = is_new ? instance.become_new_vm()
+                              : instance.check_image(description, options.arbiter);
         }
-        if (!possible) {
-            return possible;
+        if (possible) {
+            possible = take_guest_in(instance, *std::move(image), options);
         }
-        auto machine = machine_from(*image, options.host);
-        if (!machine) {
-            return fail(std::move(machine).error());
+        if (possible && !is_new) {
+            possible = instance.claim_image(description, options.arbiter);
         }
-        auto& restored = **machine;
-        auto ours = instance.claim_image(description, options.arbiter);
-        if (!ours) {
-            return ours;
-        }
-        instance.adopt(*std::move(machine));
         const bool stays_paused =
             options.start == StartState::paused || description.plan.stays_paused;
-        return stays_paused ? Status{} : restored.resume();
-    });
+        if (possible && !stays_paused) {
+            possible = instance.start();
+        }
+        return possible;
+    };
+    return serve_instance(name, options.host, prepare);
 }
 
 } // namespace
@@ -238,9 +268,16 @@ ExitCode restore_from(Result<Image> image, const RestoreOptions& options) {
 ExitCode restore_instance(const RestoreOptions& options) {
     if (options.image == "-") {
         auto stream = std::make_unique<migrate::StreamSource>(STDIN_FILENO, "standard input");
-        return restore_from(migrate::ImageStream::open(std::move(stream)), options);
+        return restore_from(
+            migrate::ImageStream::open(std::move(stream)),
+            options,
+            take_guest_in<migrate::ImageStream>);
     }
-    return restore_from(migrate::ImageReader::open(options.image), options);
+    return restore_from(
+        migrate::ImageChain::open(options.image),
+        options,
+        options.memory == RestoreMemory::now ? take_guest_in<migrate::ImageChain>
+                                             : take_guest_in_lazily);
 }
 
 } // namespace wherry::tools

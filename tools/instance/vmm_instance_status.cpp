@@ -45,6 +45,9 @@ std::string VmmInstance::explain_doubt() const {
 std::string VmmInstance::explain() const {
     if (has_running_job()) {
         if (auto sentence = job_->ownership().second; !sentence.empty()) {
+            if (waits_for_image_) {
+                sentence += "; " + explain_image();
+            }
             return sentence;
         }
     }
@@ -57,7 +60,7 @@ std::string VmmInstance::explain() const {
                      "the source's next word says"
                    : "a VM is arriving; the source still owns it";
     case Situation::present:
-        return "";
+        return lazy_ ? explain_image() : "";
     case Situation::handed_off:
         return "it has been handed over and runs on the destination";
     case Situation::in_doubt:
@@ -81,6 +84,9 @@ api::Vm VmmInstance::describe() const {
     vm.set_explanation(explain());
     vm.set_pid(static_cast<std::uint32_t>(::getpid()));
     vm.set_version(WHERRY_VERSION);
+    if (machine_) {
+        vm.set_vm_id(keeper_->vm_id().to_string());
+    }
     vm.set_listen(machine_ ? std::string{} : listens_on_);
     if (machine_) {
         vm.set_hypervisor(machine_->backend().name);
@@ -93,7 +99,11 @@ api::Vm VmmInstance::describe() const {
             running == vmm::RunningState::running  ? "running"
             : running == vmm::RunningState::paused ? "paused"
                                                    : "ended");
+        if (image_failure()) {
+            vm.set_state("image-error");
+        }
     }
+    describe_image(vm);
     if (has_running_job()) {
         const auto owner = job_->ownership().first;
         if (owner == "in-doubt" || owner == "split") {

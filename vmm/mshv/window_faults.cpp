@@ -128,8 +128,9 @@ bool WindowSource::is_absent(Gfn page) const {
     });
 }
 
-Status WindowSource::arm(std::span<const PageRange> missing, FaultListener& listener) {
-    if (auto armed = pages_->arm(missing, listener); !armed) {
+Status WindowSource::arm(
+    std::span<const PageBitmap> missing, FaultListener& listener, MemoryBefore before) {
+    if (auto armed = pages_->arm(missing, listener, before); !armed) {
         return armed;
     }
     if (kernel_pins_) {
@@ -143,20 +144,15 @@ Status WindowSource::arm(std::span<const PageRange> missing, FaultListener& list
 
 /// Chunks with missing pages in them lose their mapping; what shared a piece with them gets it
 /// back.
-Status WindowSource::leave_out(std::span<const PageRange> missing) {
-    std::optional<PageRange> last;
-    for (const PageRange run : missing) {
-        if (last && last->contains(run)) {
-            continue;
+Status WindowSource::leave_out(std::span<const PageBitmap> missing) {
+    for (std::size_t number = 0; number < regions_.size(); ++number) {
+        const PageRange all = missing[number].pages();
+        Gfn at = all.first();
+        while (const auto run = missing[number].next_run(at, PageCount{1})) {
+            const PageRange window = window_of(run->first());
+            regions_[number].absent.set(window);
+            at = window.end();
         }
-        for_each_window(memory_, run, [&](PageRange window) {
-            for (Region& region : regions_) {
-                if (region.absent.pages().contains(window)) {
-                    region.absent.set(window);
-                }
-            }
-            last = window;
-        });
     }
     for (const Region& region : regions_) {
         const PageRange all = region.absent.pages();

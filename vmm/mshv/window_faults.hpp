@@ -69,7 +69,9 @@ public:
     ~WindowSource() override;
 
     formats::Status
-    arm(std::span<const formats::PageRange> missing, FaultListener& listener) override;
+    arm(std::span<const formats::PageBitmap> missing,
+        FaultListener& listener,
+        MemoryBefore before) override;
     formats::Result<formats::PageCount>
     place(formats::PageRange pages, std::span<const std::byte> bytes) override;
     formats::Result<formats::PageCount> place_zero(formats::PageRange pages) override;
@@ -88,7 +90,7 @@ private:
 
     [[nodiscard]] formats::PageRange window_of(formats::Gfn page) const;
     [[nodiscard]] bool is_absent(formats::Gfn page) const;
-    formats::Status leave_out(std::span<const formats::PageRange> missing);
+    formats::Status leave_out(std::span<const formats::PageBitmap> missing);
     formats::Status map_stretches(formats::PageRange piece);
     formats::Result<formats::PageCount>
     settle(formats::PageRange pages, formats::Result<formats::PageCount> placed);

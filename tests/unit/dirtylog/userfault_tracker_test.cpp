@@ -255,7 +255,11 @@ TEST_SUITE("dirtylog.userfault_tracker") {
         }
         Deaf listener;
         const std::array missing{pages(3, 200), pages(700, 1)};
-        REQUIRE((*source)->arm(missing, listener));
+        DirtySet set_missing{memory};
+        for (const auto& range : missing) {
+            set_missing.mark(range);
+        }
+        REQUIRE((*source)->arm(set_missing.bitmaps(), listener, wherry::vmm::MemoryBefore::used));
         CHECK_FALSE((*tracker)->start()); // two cannot watch the same memory
         for (const auto& range : missing) {
             const std::vector<std::byte> bytes(bytes_of(range.count()).value(), std::byte{1});

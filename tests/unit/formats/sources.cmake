@@ -8,6 +8,7 @@ set(formats_tests
   page_range_test.cpp
   page_run_test.cpp
   page_set_test.cpp
+  touch_order_test.cpp
   units_test.cpp
   wire_frame_test.cpp
   zstd_frame_test.cpp)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "formats/page_bitmap.hpp"
 #include "formats/page_range.hpp"
 #include "tests/unit/vmm/tiny_guest.hpp"
 #include "vmm/fault_source.hpp"
@@ -34,6 +35,29 @@ inline std::vector<std::byte> filled(std::uint64_t value, std::uint64_t count) {
         std::memcpy(&bytes[i * formats::page_size], &value, sizeof(value));
     }
     return bytes;
+}
+
+/// As FaultSource::arm() takes them. Pages that are no RAM are a mistake of the test.
+inline std::vector<formats::PageBitmap>
+bitmaps_of(const vmm::GuestMemory& memory, std::span<const formats::PageRange> missing) {
+    std::vector<formats::PageBitmap> bitmaps;
+    for (const auto& region : memory.regions()) {
+        auto& bitmap = bitmaps.emplace_back(region.pages);
+        for (const auto range : missing) {
+            if (region.pages.contains(range)) {
+                bitmap.set(range);
+            }
+        }
+    }
+    return bitmaps;
+}
+inline formats::Status
+arm(vmm::FaultSource& source,
+    const vmm::GuestMemory& memory,
+    std::span<const formats::PageRange> missing,
+    vmm::FaultListener& listener,
+    vmm::MemoryBefore before = vmm::MemoryBefore::used) {
+    return source.arm(bitmaps_of(memory, missing), listener, before);
 }
 
 /// Remembers which pages somebody waits for.

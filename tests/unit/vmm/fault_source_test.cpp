@@ -23,6 +23,7 @@ using namespace wherry;
 using formats::ErrorCode;
 using formats::Gpa;
 using formats::PageCount;
+using tests::arm;
 using tests::filled;
 using tests::Listener;
 using tests::must;
@@ -67,7 +68,7 @@ void a_vcpu_waits_and_sees_what_was_placed(const HypervisorChoice& choice) {
     fill_with_stale(machine);
     const auto source = source_of(machine);
     Listener listener;
-    must(source->arm(both_pages(), listener));
+    must(arm(*source, machine.memory, both_pages(), listener));
     CHECK(source->missing() == PageCount{2});
 
     Running running{machine.vcpu()};
@@ -90,7 +91,7 @@ void zero_pages_are_zero_whatever_was_there(const HypervisorChoice& choice) {
     fill_with_stale(machine);
     const auto source = source_of(machine);
     Listener listener;
-    must(source->arm(both_pages(), listener));
+    must(arm(*source, machine.memory, both_pages(), listener));
     Running running{machine.vcpu()};
     listener.await(first_page);
     CHECK(must(source->place_zero(pages(first_page, 0x201))) == PageCount{2});
@@ -108,7 +109,7 @@ void what_is_there_does_not_wait(const HypervisorChoice& choice) {
     // Near what the guest touches, but where the hypervisor wants more than that at a time.
     const bool is_fine = source->granule() == PageCount{1};
     const auto absent = page(is_fine ? first_page + 2 : 0x800);
-    must(source->arm(std::array{absent}, listener));
+    must(arm(*source, machine.memory, std::array{absent}, listener));
     Running running{machine.vcpu()};
     running.await_seen(2);
     CHECK(running.seen() == std::vector<std::uint64_t>{21, 0});
@@ -123,7 +124,7 @@ void a_page_that_is_there_is_left_alone(const HypervisorChoice& choice) {
     TinyMachine machine{choice, tests::count_in_memory};
     const auto source = source_of(machine);
     Listener listener;
-    must(source->arm(std::array{page(counter_page)}, listener));
+    must(arm(*source, machine.memory, std::array{page(counter_page)}, listener));
     Running running{machine.vcpu()};
     listener.await(counter_page);
     CHECK(must(source->place(page(counter_page), filled(1000, 1))) == PageCount{1});
@@ -150,7 +151,7 @@ void two_vcpus_wait_for_one_page(const HypervisorChoice& choice) {
     fill_with_stale(machine);
     const auto source = source_of(machine);
     Listener listener;
-    must(source->arm(both_pages(), listener));
+    must(arm(*source, machine.memory, both_pages(), listener));
     Running one{*machine.vcpus[0]};
     Running other{*machine.vcpus[1]};
     listener.await(first_page);
@@ -184,7 +185,7 @@ void a_waiting_vcpu_can_be_kicked(const HypervisorChoice& choice) {
     fill_with_stale(machine);
     const auto source = source_of(machine);
     Listener listener;
-    must(source->arm(both_pages(), listener));
+    must(arm(*source, machine.memory, both_pages(), listener));
     for (int turn = 0; turn < 3; ++turn) {
         Running running{machine.vcpu()};
         listener.await(first_page);
@@ -214,7 +215,7 @@ void the_vmm_waits_too(const HypervisorChoice& choice) {
     fill_with_stale(machine);
     const auto source = source_of(machine);
     Listener listener;
-    must(source->arm(both_pages(), listener));
+    must(arm(*source, machine.memory, both_pages(), listener));
     std::atomic<std::uint32_t> read = 0;
     std::thread reader{[&] {
         read = machine.word_at(Gpa{first_page << 12U});
@@ -247,7 +248,7 @@ void the_dirty_log_works_afterwards(const HypervisorChoice& choice) {
     }
     const auto source = source_of(machine);
     Listener listener;
-    must(source->arm(std::array{pages(counter_page, 3)}, listener));
+    must(arm(*source, machine.memory, std::array{pages(counter_page, 3)}, listener));
     {
         Running running{machine.vcpu()};
         listener.await(counter_page);
@@ -282,12 +283,16 @@ void refuses_what_cannot_be(const HypervisorChoice& choice) {
     Listener listener;
     CHECK(source->disarm().error().code() == ErrorCode::wrong_state);
     const auto ram = machine.memory.regions()[0].pages.count().value();
+    const std::array elsewhere{formats::PageBitmap{pages(0, ram + 1)}};
     CHECK(
-        source->arm(std::array{pages(ram - 1, 2)}, listener).error().code() ==
+        source->arm(elsewhere, listener, vmm::MemoryBefore::used).error().code() ==
+        ErrorCode::invalid_argument);
+    CHECK(
+        source->arm({}, listener, vmm::MemoryBefore::used).error().code() ==
         ErrorCode::invalid_argument);
     CHECK(source->missing() == PageCount{0});
-    must(source->arm(std::array{pages(ram - 4, 2), page(ram - 1)}, listener));
-    CHECK(source->arm({}, listener).error().code() == ErrorCode::wrong_state);
+    must(arm(*source, machine.memory, std::array{pages(ram - 4, 2), page(ram - 1)}, listener));
+    CHECK(arm(*source, machine.memory, {}, listener).error().code() == ErrorCode::wrong_state);
     CHECK(source->missing_pages() == std::vector{pages(ram - 4, 2), page(ram - 1)});
     CHECK(source->place(page(ram - 1), filled(1, 2)).error().code() == ErrorCode::invalid_argument);
     CHECK(must(source->place(page(ram - 3), filled(1, 1))) == PageCount{1});

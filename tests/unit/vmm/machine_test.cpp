@@ -139,7 +139,12 @@ void a_pause_may_have_a_limit(HypervisorChoice choice) {
         formats::PageRange::make(formats::gfn_of(tests::memory_counter), formats::PageCount{1}))};
     OneFault fault;
     const auto source = must(machine->partition().make_fault_source(machine->memory()));
-    must(source->arm(pages, fault));
+    std::vector<formats::PageBitmap> missing;
+    for (const auto& region : machine->memory().regions()) {
+        missing.emplace_back(region.pages);
+    }
+    missing.front().set(pages.front());
+    must(source->arm(missing, fault, vmm::MemoryBefore::used));
     must(machine->resume());
     fault.await();
     const auto paused = machine->pause_within(std::chrono::milliseconds{200});

@@ -35,6 +35,7 @@ using formats::Gfn;
 using formats::Gpa;
 using formats::PageCount;
 using formats::PageRange;
+using tests::arm;
 using tests::filled;
 using tests::Listener;
 using tests::must;
@@ -130,7 +131,7 @@ TEST_SUITE("vmm.userfault_source") {
         CHECK(value_of(memory, 2) == stale); // in the page table: arming must take it out
         const std::array missing{pages(2, 1), pages(700, 2), pages(above_the_hole + 5, 2)};
         Listener listener;
-        must(source->arm(missing, listener));
+        must(arm(*source, memory, missing, listener));
         CHECK(source->missing() == PageCount{5});
         CHECK(value_of(memory, 1) == stale);
         CHECK(value_of(memory, 3) == stale);
@@ -157,6 +158,37 @@ TEST_SUITE("vmm.userfault_source") {
         CHECK(value_of(memory, 1) == stale);
     }
 
+    TEST_CASE("in memory that nobody has touched pages wait, and holes between them are zero") {
+        constexpr std::uint64_t size = 4096;
+        auto memory = must(GuestMemory::create(formats::bytes_of(PageCount{size})));
+        const auto source = source_of(memory);
+        if (!source) {
+            return;
+        }
+        std::vector<PageRange> missing;
+        for (std::uint64_t number = 0; number < size; number += 2) {
+            missing.push_back(page(number));
+        }
+        Listener listener;
+        must(arm(*source, memory, missing, listener, vmm::MemoryBefore::untouched));
+        CHECK(source->missing() == PageCount{size / 2});
+        std::vector<std::uint64_t> found(size, stale);
+        std::thread reader{[&] {
+            for (std::uint64_t number = 0; number < size; ++number) {
+                found[number] = value_of(memory, number);
+            }
+        }};
+        for (std::uint64_t number = 0; number < size; number += 2) {
+            listener.await(number);
+            must(source->place(page(number), filled(truth(number), 1)));
+        }
+        reader.join();
+        for (std::uint64_t number = 0; number < size; ++number) {
+            CHECK(found[number] == (number % 2 == 0 ? truth(number) : 0));
+        }
+        must(source->disarm());
+    }
+
     TEST_CASE("a system call on guest memory waits") {
         auto memory = must(GuestMemory::create(Bytes{4U << 20U}));
         const auto source = source_of(memory);
@@ -165,7 +197,7 @@ TEST_SUITE("vmm.userfault_source") {
         }
         leave(memory, 3, stale);
         Listener listener;
-        must(source->arm(std::array{page(3)}, listener));
+        must(arm(*source, memory, std::array{page(3)}, listener));
         std::array<int, 2> pipe{};
         REQUIRE(::pipe2(pipe.data(), O_CLOEXEC) == 0);
         const vmm::UniqueFd from{pipe[0]};
@@ -190,7 +222,7 @@ TEST_SUITE("vmm.userfault_source") {
             return;
         }
         Listener listener;
-        must(source->arm(std::array{pages(500, 20), page(900), page(1500)}, listener));
+        must(arm(*source, memory, std::array{pages(500, 20), page(900), page(1500)}, listener));
         std::thread reader{[&] {
             CHECK(value_of(memory, 513) == truth(513));
         }};
@@ -229,7 +261,7 @@ TEST_SUITE("vmm.userfault_source") {
             missing.push_back(page(number));
         }
         Listener listener;
-        must(source->arm(missing, listener));
+        must(arm(*source, memory, missing, listener));
         std::array<std::uint64_t, 3> wrong{};
         std::vector<std::thread> threads;
         for (unsigned reader = 0; reader < wrong.size(); ++reader) {
