@@ -101,7 +101,7 @@ ExitCode restore(const Options& options) {
     const bool is_streamed = options.image == "-";
     if (is_streamed && is_lazy) {
         return usage_error(
-            {ErrorCode::invalid_argument,
+            {formats::ErrorCode::invalid_argument,
              "a stream is read from its beginning to its end: --lazy and --clone take a file"});
     }
     const RestoreOptions request{
