@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // run, receive and restore: this process becomes the VMM instance.
 #include "tools/cli/commands.hpp"
+#include "tools/cli/image_files.hpp"
 #include "tools/instance/instance.hpp"
 #include "tools/quantities.hpp"
 #include "transport/endpoint.hpp"
@@ -28,6 +29,7 @@ struct Options {
     std::string hypervisor = "auto";
     bool paused = false;
     std::string image;
+    ImageQuestion images; ///< keys and the like
     bool as_of_switch = false;
     bool no_arbiter = false;
     std::string listen;
@@ -93,10 +95,16 @@ ExitCode restore(const Options& options) {
     if (!host) {
         return usage_error(host.error());
     }
+    auto access = access_of(options.images);
+    if (!access) {
+        return fail_with(access.error());
+    }
     return restore_instance(
         {.name = options.name,
          .host = *host,
          .image = options.image,
+         .access = *std::move(access),
+         .bases = options.images.bases,
          .start = options.paused ? StartState::paused : StartState::running,
          .as_of_switch = options.as_of_switch,
          .arbiter = options.no_arbiter ? AskArbiter::no : AskArbiter::yes});
@@ -117,6 +125,7 @@ void add_restore(CLI::App& app, Action& action, const std::shared_ptr<Options>& 
         "Example: wherry restore a.wimg --name a --serial file:a.log");
     command->add_option("image", options->image, "The image")->required()->check(CLI::ExistingFile);
     add_host_options(*command, *options);
+    add_access(*command, options->images);
     command->add_flag("--paused", options->paused, "Wait for `wherry resume`");
     command->add_flag(
         "--as-of-switch",

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "migrate/image/image_options.hpp"
 #include "tools/cli/output.hpp"
 #include "transport/endpoint.hpp"
 #include "vmm/cpu_profile.hpp"
 #include "vmm/machine.hpp"
 
+#include <filesystem>
 #include <string>
 
 namespace wherry::tools {
@@ -35,6 +37,8 @@ struct RestoreOptions {
     std::string name;
     vmm::MachineHost host;
     std::string image;
+    migrate::ImageAccess access{}; ///< keys
+    std::filesystem::path bases{}; ///< where base images are; empty: beside the image
     StartState start = StartState::running;
     /// The source's half alone, as the guest was at the switch to post-copy.
     bool as_of_switch = false;

@@ -72,7 +72,8 @@ Status check_extent(const migrate::ImageReader& image, bool as_of_switch) {
 }
 
 Result<std::unique_ptr<vmm::Machine>>
-machine_from(migrate::ImageReader& image, const vmm::MachineHost& host) {
+machine_from(migrate::ImageChain& chain, const vmm::MachineHost& host) {
+    const auto& image = chain.image();
     auto backend = vmm::probe(host.hypervisor);
     if (!backend) {
         return fail(std::move(backend).error());
@@ -90,7 +91,7 @@ machine_from(migrate::ImageReader& image, const vmm::MachineHost& host) {
     if (!machine) {
         return machine;
     }
-    auto restored = migrate::restore_guest(image, **machine);
+    auto restored = migrate::restore_guest(chain, **machine);
     if (!restored) {
         return fail(std::move(restored).error());
     }
@@ -165,23 +166,23 @@ Status VmmInstance::claim_image(const migrate::ImageDescription& image, AskArbit
 
 ExitCode restore_instance(const RestoreOptions& options) {
     return serve_instance(options.name, options.host, [&options](VmmInstance& instance) -> Status {
-        auto image = migrate::ImageReader::open(options.image);
-        if (!image) {
-            return fail(std::move(image).error());
+        auto chain = migrate::ImageChain::open(options.image, options.access, options.bases);
+        if (!chain) {
+            return fail(std::move(chain).error());
         }
-        auto possible = check_extent(*image, options.as_of_switch);
+        auto possible = check_extent(chain->image(), options.as_of_switch);
         if (possible) {
-            possible = instance.check_image(image->description(), options.arbiter);
+            possible = instance.check_image(chain->image().description(), options.arbiter);
         }
         if (!possible) {
             return possible;
         }
-        auto machine = machine_from(*image, options.host);
+        auto machine = machine_from(*chain, options.host);
         if (!machine) {
             return fail(std::move(machine).error());
         }
         auto& restored = **machine;
-        auto ours = instance.claim_image(image->description(), options.arbiter);
+        auto ours = instance.claim_image(chain->image().description(), options.arbiter);
         if (!ours) {
             return ours;
         }
