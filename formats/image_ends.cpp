@@ -42,7 +42,8 @@ constexpr std::size_t end = 224;
 
 constexpr std::string_view header_magic = "WHERRYIM";
 constexpr std::string_view trailer_magic = "WHERRYIE";
-constexpr std::array known_features{superseded_pages_feature, zstd_feature, sealed_feature, base_feature};
+constexpr std::array known_features{
+    superseded_pages_feature, zstd_feature, sealed_feature, base_feature};
 
 using Span = std::span<const std::byte>;
 

@@ -160,6 +160,19 @@ Status check_section(ImageSource& source, const ImageOutline& image, std::size_t
                : damaged(image.place_of(number) + ": its digest does not match");
 }
 
+Status check_digests(ImageSource& source, const ImageAccess& access) {
+    const auto image = read_outline(source, access);
+    if (!image) {
+        return fail(formats::Error{image.error()}.during(source.name()));
+    }
+    for (std::size_t number = 0; number < image->sections.size(); ++number) {
+        if (auto good = check_section(source, *image, number); !good) {
+            return fail(std::move(good).error().during(source.name()));
+        }
+    }
+    return {};
+}
+
 Result<std::vector<formats::PageRun>> runs_of(const ImageSection& chunk) {
     const auto table = std::span{chunk.table};
     const Bytes length = Bytes{table.size()} + Bytes{chunk.payload.size()};

@@ -13,8 +13,26 @@ using namespace wherry;
 
 namespace {
 
+/// That the corpus is sealed with.
+std::shared_ptr<const migrate::ImageSecret> secret() {
+    static const auto made = [] {
+        migrate::KeyBytes bytes{};
+        bytes.fill(std::byte{1});
+        return std::make_shared<const migrate::ImageSecret>(bytes);
+    }();
+    return made;
+}
+
 void try_image(std::vector<std::byte> file) {
-    auto image = migrate::ImageReader::open(std::make_unique<tests::MemoryImage>(std::move(file)));
+    // Also what is encrypted, and what is based on another image.
+    tests::MemoryImage source{file};
+    const auto outline = migrate::read_outline(source, {});
+    migrate::ImageAccess access{.place = migrate::ChainPlace::youngest};
+    if (outline && outline->is_encrypted()) {
+        access.key = secret();
+    }
+    auto image =
+        migrate::ImageReader::open(std::make_unique<tests::MemoryImage>(std::move(file)), access);
     if (!image) {
         formats::invariant(!image.error().text().empty(), "a refusal has a sentence");
         return;
@@ -30,6 +48,19 @@ void try_image(std::vector<std::byte> file) {
             pages += run.count();
             return {};
         });
+    if (const auto map = image->page_map(); map) {
+        for (const auto& entry : (*map)->entries()) {
+            const auto read = image->read_chunk(
+                entry.chunk, [](formats::PageRange run, std::span<const std::byte> bytes) {
+                    formats::invariant(
+                        bytes.empty() ||
+                            formats::Bytes{bytes.size()} == formats::bytes_of(run.count()),
+                        "a run comes with its bytes, or is zero");
+                    return formats::Status{};
+                });
+            formats::invariant(read || !read.error().text().empty(), "a refusal has a sentence");
+        }
+    }
     const auto verified = image->verify();
     if (!verified) {
         return;

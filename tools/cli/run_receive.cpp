@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // run, receive and restore: this process becomes the VMM instance.
 #include "tools/cli/commands.hpp"
+#include "tools/cli/image_files.hpp"
 #include "tools/instance/instance.hpp"
 #include "tools/quantities.hpp"
 #include "transport/endpoint.hpp"
@@ -32,6 +33,7 @@ struct Options {
     bool lazy = false;
     std::string prefetch = "on";
     unsigned clones = 0;
+    ImageQuestion images; ///< keys and the like
     bool as_of_switch = false;
     bool no_arbiter = false;
     std::string listen;
@@ -104,11 +106,17 @@ ExitCode restore(const Options& options) {
             {formats::ErrorCode::invalid_argument,
              "a stream is read from its beginning to its end: --lazy and --clone take a file"});
     }
+    auto access = access_of(options.images);
+    if (!access) {
+        return fail_with(access.error());
+    }
     const RestoreOptions request{
         .name = options.name,
         .host = *host,
         // For its process has it for longer than this directory may be called so.
         .image = is_streamed ? options.image : std::filesystem::absolute(options.image).string(),
+        .access = *std::move(access),
+        .bases = options.images.bases,
         .start = options.paused ? StartState::paused : StartState::running,
         .memory = !is_lazy                   ? RestoreMemory::now
                   : options.prefetch == "on" ? RestoreMemory::ahead
@@ -138,6 +146,7 @@ void add_restore(CLI::App& app, Action& action, const std::shared_ptr<Options>& 
     auto* image = command->add_option("image", options->image, "The image; - is standard input");
     image->required()->check(CLI::ExistingFile | CLI::IsMember({"-"}));
     add_host_options(*command, *options)->description("The VM's name on this host (the image's)");
+    add_access(*command, options->images);
     command->add_flag("--paused", options->paused, "Wait for `wherry resume`");
     auto* lazy = command->add_flag(
         "--lazy",

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "migrate/image/image_options.hpp"
 #include "tools/cli/output.hpp"
 #include "transport/endpoint.hpp"
 #include "vmm/cpu_profile.hpp"
 #include "vmm/machine.hpp"
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 namespace wherry::tools {
@@ -43,6 +45,8 @@ struct RestoreOptions {
     std::string name; ///< empty: the one that the image tells of
     vmm::MachineHost host;
     std::string image; ///< a path, or "-": what comes from standard input
+    migrate::ImageAccess access{}; ///< keys
+    std::filesystem::path bases{}; ///< where base images are; empty: beside the image
     StartState start = StartState::running;
     RestoreMemory memory = RestoreMemory::now;
     /// Of several VMs that are made of the image: a new one, whatever the image is of.

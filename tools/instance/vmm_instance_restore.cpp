@@ -269,12 +269,12 @@ ExitCode restore_instance(const RestoreOptions& options) {
     if (options.image == "-") {
         auto stream = std::make_unique<migrate::StreamSource>(STDIN_FILENO, "standard input");
         return restore_from(
-            migrate::ImageStream::open(std::move(stream)),
+            migrate::ImageStream::open(std::move(stream), options.access),
             options,
             take_guest_in<migrate::ImageStream>);
     }
     return restore_from(
-        migrate::ImageChain::open(options.image),
+        migrate::ImageChain::open(options.image, options.access, options.bases),
         options,
         options.memory == RestoreMemory::now ? take_guest_in<migrate::ImageChain>
                                              : take_guest_in_lazily);

@@ -230,4 +230,35 @@ TEST_SUITE("migrate.image.chain") {
         REQUIRE(!alone.has_value());
         CHECK(alone.error().code() == formats::ErrorCode::unsupported);
     }
+
+    TEST_CASE("K02 an image of each kind is readable for ever") {
+        const std::filesystem::path golden{WHERRY_GOLDEN_FILES};
+        const ImageAccess sealed{.key = tests::secret_of(1), .trusted = tests::signing_key_of(2)};
+        struct Kind {
+            std::string file;
+            ImageAccess access;
+            std::string pages;
+        };
+        const std::vector<Kind> kinds{
+            {.file = "image_v1_raw.wimg", .access = {}, .pages = "7A8B"},
+            {.file = "image_v1_zstd.wimg", .access = {}, .pages = "7A8B"},
+            {.file = "image_v1_sealed.wimg", .access = sealed, .pages = "7A8B"},
+            {.file = "image_v1_child.wimg", .access = {}, .pages = "7A9C"}};
+        for (const auto& kind : kinds) {
+            CAPTURE(kind.file);
+            auto chain = must(ImageChain::open(golden / kind.file, kind.access));
+            must(chain.verify());
+            CHECK(chain.image().description().plan.vm_name == "golden");
+            CHECK(must(chain.image().machine_state()) == tests::ImageBytes(64, std::byte{5}));
+            std::string pages;
+            must(chain.for_each_run([&](auto run, std::span<const std::byte> bytes) {
+                for (std::uint64_t at = 0; at < run.count().value(); ++at) {
+                    pages += std::to_string(run.first().value() + at);
+                    pages += static_cast<char>(bytes[at * formats::page_size]);
+                }
+                return formats::Status{};
+            }));
+            CHECK(pages == kind.pages);
+        }
+    }
 }
