@@ -197,10 +197,9 @@ Status UserfaultSource::watch(std::span<const PageBitmap> missing, MemoryBefore 
                 return fail(formats::system_error(errno, "MADV_DONTNEED of guest memory"));
             }
         }
-        if (before == MemoryBefore::used) {
-            missing_.take_from(watched);
-        } else {
-            watched.clear_all(); // what is not missing is a hole: there is nothing to map
+        missing_.take_from(watched);
+        if (before == MemoryBefore::untouched) {
+            watched.clear_all(); // holes: there is nothing to map
         }
     }
     sweep_from_ = regions_.front().place.pages.first();

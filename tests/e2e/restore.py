@@ -124,6 +124,19 @@ class Restore(HostCase):
         self.wherry("resume", "t")
         self.assert_counts_on(there, before)
 
+    def test_N07_a_snapshot_of_a_vm_that_is_being_restored_is_of_the_whole_vm(self):
+        before = self.make_image()
+        self.restore("r", "--lazy", "--prefetch", "off", "--paused")
+        self.assertGreater(self.missing("r"), 0)
+        self.wherry("snapshot", "r", "again.wimg")
+        self.assertEqual(self.missing("r"), 0)
+        self.wherry("kill", "r")
+        self.file = self.directory / "again.wimg"
+        self.wherry("image", "verify", str(self.file))
+        there = self.restore("s", "--lazy")
+        self.wherry("resume", "s")
+        self.assert_counts_on(there, before)
+
     def test_N07_a_migration_that_waits_for_the_image_can_be_cancelled(self):
         before = self.make_image(None if is_soft() else "256M")
         self.pki()

@@ -123,15 +123,19 @@ Result<std::string> VmmInstance::start_snapshot(const std::string& body) {
     description.epoch = epoch_;
     description.written_at =
         std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-    auto session = migrate::run_snapshot(
-        *machine_, *std::move(options), *std::move(sink), job_->gate(), *job_);
-    transport::spawn(
-        session_.executor(), std::move(session), [this](Result<migrate::SnapshotOutcome> outcome) {
-            formats::invariant(outcome.has_value(), "a snapshot has an outcome");
-            boost::asio::post(context_, [this, result = *std::move(outcome)]() mutable {
-                snapshot_concluded(std::move(result));
+    when_image_is_whole([this, how = *std::move(options), to = *std::move(sink)]() mutable {
+        auto session =
+            migrate::run_snapshot(*machine_, std::move(how), std::move(to), job_->gate(), *job_);
+        transport::spawn(
+            session_.executor(),
+            std::move(session),
+            [this](Result<migrate::SnapshotOutcome> outcome) {
+                formats::invariant(outcome.has_value(), "a snapshot has an outcome");
+                boost::asio::post(context_, [this, result = *std::move(outcome)]() mutable {
+                    snapshot_concluded(std::move(result));
+                });
             });
-        });
+    });
     return to_json(job_->describe(), JsonLayout::one_line);
 }
 

@@ -109,7 +109,7 @@ struct Bench {
     /// One bit of a page of the file.
     void flip(std::uint32_t chunk) const {
         const auto reader = must(ImageChain::open(file));
-        const auto& section = reader.sections()[chunk];
+        const auto& section = reader.image().sections()[chunk];
         const auto at = (section.offset + formats::front_length(section.head)).value();
         std::fstream bytes{file, std::ios::in | std::ios::out | std::ios::binary};
         bytes.seekg(static_cast<std::streamoff>(at));
