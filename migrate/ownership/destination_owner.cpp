@@ -221,6 +221,7 @@ void DestinationOwner::on_started() {
         enter(State::faulting);
     }
     tell();
+    complete_if_ready(); // what was missing may have come while the guest was made
 }
 
 void DestinationOwner::complete_if_ready() {

@@ -209,6 +209,15 @@ TEST_SUITE("migrate.ownership.destination_owner") {
         CHECK(destination.state() == "done");
     }
 
+    TEST_CASE("post-copy is complete also when the last page came before the guest ran") {
+        Destination destination = accepted(local(true));
+        CHECK(destination(event::LastPagePlaced{}).empty());
+        destination.play({said(M::commit, 5), written});
+        CHECK(destination(started) == "send running(5), write DONE(5)");
+        CHECK(destination(written) == "send complete(5)");
+        CHECK(destination.state() == "done");
+    }
+
     TEST_CASE("post-copy stands still for good when what is missing is lost") {
         Destination destination = faulting();
         CHECK(destination(said(M::pages_lost, 5)) == "stop");
