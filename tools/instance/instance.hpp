@@ -44,7 +44,7 @@ enum class RestoreMemory : std::uint8_t {
 struct RestoreOptions {
     std::string name; ///< empty: the one that the image tells of
     vmm::MachineHost host;
-    std::string image; ///< a path, or "-": what comes from standard input
+    std::string image;             ///< a path, or "-": what comes from standard input
     migrate::ImageAccess access{}; ///< keys
     std::filesystem::path bases{}; ///< where base images are; empty: beside the image
     StartState start = StartState::running;

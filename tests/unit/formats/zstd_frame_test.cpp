@@ -45,7 +45,8 @@ TEST_SUITE("formats.zstd_frame") {
                 "its zstd frame says that it holds 1048576 bytes, more than the limit of 1048575");
         }
         SUBCASE("holds more than it says") {
-            // The content size of a frame of this size is four bytes behind magic, descriptor and window.
+            // The content size of a frame of this size is four bytes behind magic, descriptor and
+            // window.
             REQUIRE(load_little<std::uint32_t>(frame, 6) == contents.size());
             store_little(std::span{frame}, 6, std::uint32_t{1U << 19U});
             CHECK(refused(frame, 1_MiB) == "its zstd frame is damaged");
