@@ -50,10 +50,6 @@ constexpr std::uint64_t longest = std::uint64_t{1} << 56U;
 
 using Span = std::span<const std::byte>;
 
-std::unexpected<Error> damaged(std::string what) {
-    return fail(ErrorCode::corrupted, std::move(what));
-}
-
 Bytes whole_blocks(Bytes length) {
     return bytes_of(pages_for(length));
 }

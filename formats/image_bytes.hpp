@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formats/page_digest.hpp"
+#include "formats/result.hpp"
 
 #include <algorithm>
 #include <array>
@@ -9,10 +10,18 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 
-/// Fields of an image that are no numbers. Offsets lie inside the bytes.
+/// What readers and writers of an image's bytes share: fields that are no numbers, and what is said
+/// of bytes that are wrong. Offsets lie inside the bytes.
 namespace wherry::formats {
+
+/// Error{corrupted}; says what is wrong, and not of which image.
+inline std::unexpected<Error> damaged(std::string what) {
+    return fail(ErrorCode::corrupted, std::move(what));
+}
 
 inline void put_text(std::span<std::byte> bytes, std::size_t at, std::string_view text) {
     std::memcpy(bytes.subspan(at, text.size()).data(), text.data(), text.size());
@@ -31,6 +40,7 @@ std::array<std::byte, size> get_bytes(std::span<const std::byte> bytes, std::siz
     std::ranges::copy(bytes.subspan(at, size), into.begin());
     return into;
 }
+/// What fills blocks up must be.
 inline bool is_zero(std::span<const std::byte> bytes) {
     return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }

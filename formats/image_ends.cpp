@@ -47,10 +47,6 @@ constexpr std::array known_features{
 
 using Span = std::span<const std::byte>;
 
-std::unexpected<Error> damaged(std::string what) {
-    return fail(ErrorCode::corrupted, std::move(what));
-}
-
 Status check_version(std::uint32_t version) {
     if (version == image_version) {
         return {};

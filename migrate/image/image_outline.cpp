@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/image_outline.hpp"
 
+#include "formats/image_bytes.hpp"
 #include "migrate/image/sha256.hpp"
 
 #include <algorithm>
@@ -11,9 +12,11 @@
 namespace wherry::migrate {
 
 using formats::Bytes;
+using formats::damaged;
 using formats::ErrorCode;
 using formats::fail;
 using formats::IndexEntry;
+using formats::is_zero;
 using formats::Result;
 using formats::SectionType;
 using formats::Status;
@@ -22,10 +25,6 @@ namespace {
 
 constexpr Bytes block{formats::image_block};
 constexpr Bytes head_size{formats::section_head_size};
-
-std::unexpected<formats::Error> damaged(std::string what) {
-    return fail(ErrorCode::corrupted, std::move(what));
-}
 
 /// Why there is no trailer at the end: behind which section the file ends.
 formats::Error explain_end(ImageSource& source, const formats::ImageId& id) {
@@ -86,9 +85,8 @@ Status read_index(ImageSource& source, ImageOutline& image) {
         return got;
     }
     const auto payload = std::span{whole}.first(found->head.payload_length.value());
-    Sha256 digest;
-    const auto root = digest.update(image.header_block).update(head).update(payload).finish();
-    if (digest.update(payload).finish() != found->head.digest || root != trailer.root ||
+    if (Sha256{}.update(payload).finish() != found->head.digest ||
+        root_of(image.header_block, head, payload) != trailer.root ||
         !is_zero(std::span{whole}.subspan(payload.size()))) {
         return damaged("its index is damaged");
     }
@@ -142,10 +140,6 @@ Status check_ends(const ImageOutline& image, const ImageAccess& access) {
     return is_signed
                ? access.trusted->check(image.header.id, trailer.root, *trailer.signature)
                : fail(ErrorCode::authentication, "it is not signed, and only trusted as signed");
-}
-
-bool is_zero(std::span<const std::byte> bytes) noexcept {
-    return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 std::string ImageOutline::place_of(std::size_t number) const {

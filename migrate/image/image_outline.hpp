@@ -42,7 +42,4 @@ formats::Status admit(ImageOutline& image, const ImageAccess& access);
 /// holders can have made.
 formats::Status check_ends(const ImageOutline& image, const ImageAccess& access);
 
-/// What fills blocks up must be.
-bool is_zero(std::span<const std::byte> bytes) noexcept;
-
 } // namespace wherry::migrate

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/image_reader.hpp"
 
+#include "formats/image_bytes.hpp"
 #include "formats/page_set.hpp"
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 namespace wherry::migrate {
 
 using formats::Bytes;
+using formats::damaged;
 using formats::Error;
 using formats::ErrorCode;
 using formats::fail;
@@ -23,14 +25,6 @@ using formats::Result;
 using formats::SectionType;
 using formats::Status;
 
-namespace {
-
-std::unexpected<Error> damaged(std::string what) {
-    return fail(ErrorCode::corrupted, std::move(what));
-}
-
-} // namespace
-
 Result<ImageReader>
 ImageReader::open(std::unique_ptr<ImageSource> source, const ImageAccess& access) {
     auto outline = read_outline(*source, access);
@@ -38,8 +32,7 @@ ImageReader::open(std::unique_ptr<ImageSource> source, const ImageAccess& access
         return fail(std::move(outline).error().during(source->name()));
     }
     if (outline->is_encrypted() && !outline->key) {
-        return fail(
-            ErrorCode::authentication, source->name() + ": it is encrypted, and no key was given");
+        return fail(ErrorCode::authentication, source->name() + ": it is encrypted: --key KEYFILE");
     }
     if (outline->header.base && access.place == ChainPlace::alone) {
         return fail(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/image_section.hpp"
 
+#include "formats/image_bytes.hpp"
 #include "formats/zstd_frame.hpp"
 #include "migrate/image/sha256.hpp"
 
@@ -12,9 +13,11 @@
 namespace wherry::migrate {
 
 using formats::Bytes;
+using formats::damaged;
 using formats::ErrorCode;
 using formats::fail;
 using formats::IndexEntry;
+using formats::is_zero;
 using formats::Result;
 using formats::SectionHead;
 using formats::Status;
@@ -23,10 +26,6 @@ namespace {
 
 constexpr Bytes block{formats::image_block};
 constexpr Bytes head_size{formats::section_head_size};
-
-std::unexpected<formats::Error> damaged(std::string what) {
-    return fail(ErrorCode::corrupted, std::move(what));
-}
 
 /// The index, whose digest is right, says what must stand here.
 Status check_head(std::span<const std::byte> front, const ImageOutline& image, std::size_t at) {
@@ -53,7 +52,7 @@ Status check_head(std::span<const std::byte> front, const ImageOutline& image, s
 Result<ImageSection>
 open_sealed(std::span<const std::byte> sealed, const ImageOutline& image, std::size_t number) {
     if (!image.key) {
-        return fail(ErrorCode::authentication, "it is encrypted, and no key was given");
+        return fail(ErrorCode::authentication, "it is encrypted: --key KEYFILE");
     }
     const SectionHead& head = image.sections[number].head;
     auto opened = image.key->open(

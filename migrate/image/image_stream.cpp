@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/image_stream.hpp"
 
+#include "formats/image_bytes.hpp"
 #include "formats/page_map.hpp"
 #include "migrate/image/chunk_walk.hpp"
 #include "migrate/image/sha256.hpp"
@@ -17,8 +18,10 @@
 namespace wherry::migrate {
 
 using formats::Bytes;
+using formats::damaged;
 using formats::ErrorCode;
 using formats::fail;
+using formats::is_zero;
 using formats::Result;
 using formats::SectionType;
 using formats::Status;
@@ -26,10 +29,6 @@ using formats::Status;
 namespace {
 
 constexpr Bytes block{formats::image_block};
-
-std::unexpected<formats::Error> damaged(std::string what) {
-    return fail(ErrorCode::corrupted, std::move(what));
-}
 
 } // namespace
 
@@ -144,15 +143,6 @@ Status ImageStream::check_head(const formats::FoundSection& found) const {
     }
     if (found.number != image_.sections.size()) {
         return damaged(fmt::format("it is out of order: section {} stands here", found.number));
-    }
-    if (!is_known(found.head.type)) {
-        return found.head.is_critical
-                   ? fail(ErrorCode::unsupported, "it is of a type that this version does not know")
-                   : Status{};
-    }
-    if (found.head.payload_length > formats::section_payload_limit(found.head.type) ||
-        found.head.table_length > formats::section_table_limit(found.head.type)) {
-        return damaged("it is longer than it may be");
     }
     return {};
 }
@@ -316,8 +306,7 @@ Status ImageStream::read_end() {
     const Bytes length = next_ + Bytes{whole.size()} + block;
     if (trailer->id != image_.header.id || trailer->index_offset != next_ ||
         trailer->file_length != length ||
-        trailer->root !=
-            Sha256{}.update(image_.header_block).update(head).update(payload).finish()) {
+        trailer->root != root_of(image_.header_block, head, payload)) {
         return damaged("its trailer is not that of its sections");
     }
     image_.trailer = *trailer;

@@ -249,7 +249,7 @@ Status ImageWriter::write_end() {
         .id = id_,
         .index_offset = index_offset,
         .file_length = file_->written() + Bytes{formats::image_block},
-        .root = Sha256{}.update(header_).update(head).update(contents.payload).finish()};
+        .root = root_of(header_, head, contents.payload)};
     if (options_.key) {
         trailer.seal = ImageKey{*options_.key, id_}.seal_of(trailer.root);
     }

@@ -41,4 +41,11 @@ formats::ImageDigest Sha256::finish() {
     return digest;
 }
 
+formats::ImageDigest root_of(
+    const formats::ImageBlock& header,
+    std::span<const std::byte> index_head,
+    std::span<const std::byte> index) {
+    return Sha256{}.update(header).update(index_head).update(index).finish();
+}
+
 } // namespace wherry::migrate

@@ -33,4 +33,10 @@ private:
     std::unique_ptr<evp_md_ctx_st, Release> context_;
 };
 
+/// What an image is known by. `index_head` and `index` are its index section's head and payload.
+formats::ImageDigest root_of(
+    const formats::ImageBlock& header,
+    std::span<const std::byte> index_head,
+    std::span<const std::byte> index);
+
 } // namespace wherry::migrate

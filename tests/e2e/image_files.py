@@ -64,7 +64,7 @@ class ImageFiles(unittest.TestCase):
 
     def test_wrong_keys(self):
         self.assertIn(
-            "no key was given", self.image("show", self.file("sealed"), code=1))
+            "encrypted: --key KEYFILE", self.image("show", self.file("sealed"), code=1))
         self.key.write_bytes(b"k" * 32)
         self.assertIn(
             "with another key",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Many VMs of one image, each in a process of its own.
-#include "migrate/image/image_reader.hpp"
+#include "migrate/image/image_chain.hpp"
 #include "tools/instance/instance.hpp"
 
 #include <cerrno>
@@ -67,7 +67,7 @@ bool await_all(std::vector<pid_t> clones, const sigset_t& watched) {
 ExitCode restore_clones(const RestoreOptions& options, unsigned count) {
     std::string base = options.name;
     if (base.empty()) {
-        const auto image = migrate::ImageReader::open(options.image);
+        const auto image = migrate::ImageChain::open(options.image, options.access, options.bases);
         if (!image) {
             return fail_with(image.error());
         }

@@ -80,7 +80,7 @@ TEST_SUITE("migrate.image.keys") {
         CHECK(
             complaint_about(file, {.key = tests::secret_of(3)}) ==
             "test.wimg: it is encrypted with another key");
-        CHECK(complaint_about(file) == "test.wimg: it is encrypted, and no key was given");
+        CHECK(complaint_about(file) == "test.wimg: it is encrypted: --key KEYFILE");
         CHECK(complaint_about(file, {.key = tests::secret_of(1)}).empty());
         CHECK(complaint_about(image_of(bench, {}), {.key = tests::secret_of(1)})
                   .contains("it is not encrypted"));

@@ -83,6 +83,29 @@ TEST_SUITE("migrate.image_stream") {
         CHECK(bench.target.check().empty());
     }
 
+    TEST_CASE("N01 an encrypted stream is read with its key, and with no other") {
+        StreamBench bench;
+        // As large as sections become.
+        const auto file = bench.whole_image(
+            {.layout = ImageLayout::raw,
+             .chunk_pages = formats::raw_pages_per_batch,
+             .key = secret_of(1)});
+        {
+            const Pipe pipe{file};
+            auto stream = must(ImageStream::open(pipe.source(), {.key = secret_of(1)}));
+            must(restore_guest(stream, bench.target));
+            CHECK(bench.target.check().empty());
+        }
+        const Pipe without{file};
+        const auto closed = ImageStream::open(without.source());
+        REQUIRE_FALSE(closed.has_value());
+        CHECK(closed.error().text() == "test.wimg: it is encrypted: --key KEYFILE");
+        const Pipe with_another{file};
+        const auto wrong = ImageStream::open(with_another.source(), {.key = secret_of(2)});
+        REQUIRE_FALSE(wrong.has_value());
+        CHECK(wrong.error().text() == "test.wimg: it is encrypted with another key");
+    }
+
     TEST_CASE("N03 no byte of a stream can be wrong unnoticed") {
         StreamBench bench;
         const auto file = bench.whole_image();
