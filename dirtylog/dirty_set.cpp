@@ -43,6 +43,18 @@ DirtySet::DirtySet(const vmm::GuestMemory& memory) {
     }
 }
 
+formats::Result<DirtySet> DirtySet::populated(const vmm::GuestMemory& memory) {
+    const auto runs = memory.populated();
+    if (!runs) {
+        return formats::fail(runs.error());
+    }
+    DirtySet pages{memory};
+    for (const formats::PageRange run : *runs) {
+        pages.mark(run);
+    }
+    return pages;
+}
+
 void DirtySet::mark(PageRange range) {
     for (PageBitmap& bitmap : bitmaps_) {
         if (const auto part = overlap(bitmap.pages(), range)) {

@@ -3,6 +3,7 @@
 
 #include "formats/page_bitmap.hpp"
 #include "formats/page_range.hpp"
+#include "formats/result.hpp"
 #include "formats/units.hpp"
 #include "vmm/guest_memory.hpp"
 
@@ -21,6 +22,9 @@ public:
     /// Empty, over these regions, which are ascending and do not overlap.
     explicit DirtySet(std::span<const formats::PageRange> ram);
     explicit DirtySet(const vmm::GuestMemory& memory);
+
+    /// What anyone has ever touched: a page that is not in it reads as zero.
+    static formats::Result<DirtySet> populated(const vmm::GuestMemory& memory);
 
     /// Pages of the range that are not RAM are left out.
     void mark(formats::PageRange range);

@@ -106,19 +106,15 @@ private:
             co_return step;
         }
         auto look = [this] {
-            return machine_.memory().populated();
+            return dirtylog::DirtySet::populated(machine_.memory());
         };
-        const auto populated = co_await on_worker(look);
-        if (!populated) {
-            co_return fail(populated.error());
+        const auto pages = co_await on_worker(look);
+        if (!pages) {
+            co_return fail(pages.error());
         }
-        dirtylog::DirtySet pages{machine_.memory()};
-        for (const PageRange run : *populated) {
-            pages.mark(run);
-        }
-        step = co_await begin(pages.count(), GivenPages::once);
+        step = co_await begin(pages->count(), GivenPages::once);
         if (step) {
-            step = co_await write_round(pages);
+            step = co_await write_round(*pages);
         }
         if (!step) {
             co_return step;
@@ -254,21 +250,25 @@ private:
         co_return co_await on_worker(start);
     }
 
+    /// On the worker; what it did is progress, and a cancel is heard behind it.
+    template <typename Step>
+    Task<void> do_step(Step step) {
+        auto done = co_await on_worker(std::move(step));
+        if (!done) {
+            co_return done;
+        }
+        count();
+        co_return gate_.is_requested() ? Status{cancelled()} : Status{};
+    }
+
     Task<void> write_round(const dirtylog::DirtySet& pages) {
         begin_round(pages.count());
         formats::Gfn at{0};
         bool is_done = false;
         while (!is_done) {
-            auto some = [&]() -> Status {
-                return write_some(pages, at, is_done);
-            };
-            auto step = co_await on_worker(some);
+            auto step = co_await do_step([&] { return write_some(pages, at, is_done); });
             if (!step) {
                 co_return step;
-            }
-            count();
-            if (gate_.is_requested()) {
-                co_return cancelled();
             }
         }
         end_round();
@@ -309,27 +309,23 @@ private:
         begin_round(count_of_all);
         std::size_t next = 0;
         auto rest = last_.bytes();
-        while (next < runs.size()) {
-            auto some = [&]() -> Status {
-                for (PageCount done; next < runs.size() && done < pages_per_step; ++next) {
-                    const auto length = formats::bytes_of(runs[next].count()).value();
-                    auto added = writer_->add_pages(runs[next], rest.first(length));
-                    if (!added) {
-                        return added;
-                    }
-                    rest = rest.subspan(length);
-                    copied_ += runs[next].count();
-                    done += runs[next].count();
+        auto some = [&]() -> Status {
+            for (PageCount done; next < runs.size() && done < pages_per_step; ++next) {
+                const auto length = formats::bytes_of(runs[next].count()).value();
+                auto added = writer_->add_pages(runs[next], rest.first(length));
+                if (!added) {
+                    return added;
                 }
-                return {};
-            };
-            auto step = co_await on_worker(some);
+                rest = rest.subspan(length);
+                copied_ += runs[next].count();
+                done += runs[next].count();
+            }
+            return {};
+        };
+        while (next < runs.size()) {
+            auto step = co_await do_step(some);
             if (!step) {
                 co_return step;
-            }
-            count();
-            if (gate_.is_requested()) {
-                co_return cancelled();
             }
         }
         end_round();

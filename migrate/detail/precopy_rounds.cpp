@@ -33,16 +33,13 @@ Task<void> PrecopyRounds::start() {
     }
     // After the start: what is touched from now on is in the log.
     auto look = [this] {
-        return machine_.memory().populated();
+        return dirtylog::DirtySet::populated(machine_.memory());
     };
     auto populated = co_await on_worker(look);
     if (!populated) {
         co_return formats::fail(std::move(populated).error());
     }
-    dirty_.emplace(machine_.memory());
-    for (const formats::PageRange range : *populated) {
-        dirty_->mark(range);
-    }
+    dirty_ = *std::move(populated);
     co_return Status{};
 }
 

@@ -33,13 +33,9 @@ constexpr Bytes fixed_overhead = formats::operator""_MiB(1);
 /// What is there and has ever been touched, here or in the base.
 Result<dirtylog::DirtySet>
 pages_to_write(const vmm::GuestMemory& memory, const dirtylog::DirtySet& absent, ImageChain* base) {
-    const auto populated = memory.populated();
-    if (!populated) {
-        return fail(populated.error());
-    }
-    dirtylog::DirtySet pages{memory};
-    for (const PageRange run : *populated) {
-        pages.mark(run);
+    auto pages = dirtylog::DirtySet::populated(memory);
+    if (!pages) {
+        return pages;
     }
     if (base != nullptr) {
         const auto map = base->page_map();
@@ -47,10 +43,10 @@ pages_to_write(const vmm::GuestMemory& memory, const dirtylog::DirtySet& absent,
             return fail(map.error());
         }
         for (const auto& entry : (*map)->entries()) {
-            pages.mark(entry.pages);
+            pages->mark(entry.pages);
         }
     }
-    pages.subtract(absent);
+    pages->subtract(absent);
     return pages;
 }
 

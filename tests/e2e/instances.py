@@ -228,6 +228,15 @@ class HostCase(unittest.TestCase):
         reports = instance.wait_for_reports(seen + 3)
         self.assert_no_errors(reports)
 
+    def assert_goes_on_from(self, instance, before):
+        """Its counters continue, and a whole sweep finds every page right."""
+        first = instance.wait_for_reports()[0]
+        self.assertGreaterEqual(first["n"], before["n"])
+        self.assertGreaterEqual(first["checked"], before["checked"])
+        sweeps = first["sweeps"]
+        wait_until("a whole sweep", lambda: instance.reports()[-1]["sweeps"] >= sweeps + 2)
+        self.assert_no_errors(instance.reports())
+
     def assert_no_errors(self, reports):
         for report in reports:
             self.assertEqual((report["errors"], report["back"]), (0, 0), report)

@@ -95,15 +95,6 @@ class Salvage(HostCase):
     def show(self, file):
         return json.loads(self.wherry("image", "show", file, "--json").stdout)
 
-    def assert_goes_on_from(self, instance, before):
-        """Its counters continue, and a whole sweep finds every page right."""
-        first = instance.wait_for_reports()[0]
-        self.assertGreaterEqual(first["n"], before["n"])
-        self.assertGreaterEqual(first["checked"], before["checked"])
-        sweeps = first["sweeps"]
-        wait_until("a whole sweep", lambda: instance.reports()[-1]["sweeps"] >= sweeps + 2)
-        self.assert_no_errors(instance.reports())
-
     def test_P04_both_halves_make_the_guest_as_it_is(self):
         b = self.split()
         self.salvage_destination(b)

@@ -61,11 +61,6 @@ ExitCode cancel(const CancelOptions& options) {
     if (!trial) {
         return fail_with(trial.error());
     }
-    const TrialObserver silent{
-        .step = [](const std::string&) {},
-        .progress =
-            [](const api::Job&) {
-            }};
     Samples samples{
         {"throttle_percent",
          "answered_ms",
@@ -74,14 +69,12 @@ ExitCode cancel(const CancelOptions& options) {
          "pages_per_s_meanwhile",
          "pages_per_s_after"}};
     for (unsigned run = 0; run < options.runs; ++run) {
-        const auto result = run_cancel_trial(*trial, options.throttle, silent);
+        const auto result = run_cancel_trial(*trial, options.throttle, silent_observer());
         if (!result) {
             return fail_with(result.error());
         }
-        if (result->guest.errors != 0) {
-            return fail_with(
-                {formats::ErrorCode::corrupted,
-                 fmt::format("the guest found {} errors", result->guest.errors)});
+        if (const auto well = found_no_errors(result->guest); !well) {
+            return fail_with(well.error());
         }
         samples.add(
             {static_cast<double>(result->throttle_percent),

@@ -144,18 +144,13 @@ std::vector<double> figures_of(const TrialResult& result, const FullCopy& copy) 
 }
 
 formats::Result<TrialResult> run_quietly(const TrialOptions& trial) {
-    const TrialObserver silent{
-        .step = [](const std::string&) {},
-        .progress =
-            [](const api::Job&) {
-            }};
-    auto result = run_trial(trial, silent);
-    if (result && result->guest.errors != 0) {
-        return formats::fail(
-            formats::ErrorCode::corrupted,
-            fmt::format("the guest found {} errors", result->guest.errors));
-    }
-    return result;
+    return formats::then(
+        run_trial(trial, silent_observer()),
+        [](TrialResult result) -> formats::Result<TrialResult> {
+            auto well = found_no_errors(result.guest);
+            return well ? formats::Result<TrialResult>{std::move(result)}
+                        : formats::fail(std::move(well).error());
+        });
 }
 
 /// Total time of the same guest while it dirties nothing, in milliseconds.

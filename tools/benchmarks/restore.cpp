@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How soon a guest runs again that comes out of an image, and how soon as fast as before.
 #include "tools/benchmarks/benchmarks.hpp"
+#include "tools/benchmarks/samples.hpp"
 #include "tools/quantities.hpp"
 #include "tools/trial/child_process.hpp"
 #include "tools/trial/guest_in_file.hpp"
@@ -59,9 +60,12 @@ double ms_since(Clock::time_point begun) {
 }
 
 /// In the order in which they are printed.
-enum Figure : std::uint8_t { first_output, back_to_speed, GiB_per_s };
-constexpr std::array names{"first_output_ms", "back_to_speed_ms", "until_first_output_GiB_per_s"};
-using Figures = std::array<double, names.size()>;
+using Figures = std::vector<double>;
+Samples no_samples(std::string_view memory, std::string_view how) {
+    return Samples{
+        {"first_output_ms", "back_to_speed_ms", "until_first_output_GiB_per_s"},
+        fmt::format("\"memory\":\"{}\",\"how\":\"{}\",", memory, how)};
+}
 
 struct Snapshot {
     fs::path file;
@@ -181,10 +185,8 @@ measure(const RestoreBenchOptions& options, const Snapshot& snapshot, const fs::
     if (!report) {
         return fail(report.error());
     }
-    Figures figures{};
-    figures[first_output] = ms_since(begun);
-    figures[GiB_per_s] =
-        static_cast<double>(snapshot.memory.value()) / (1U << 30U) / (figures[first_output] / 1000);
+    const double first_output = ms_since(begun);
+    const double gib = static_cast<double>(snapshot.memory.value()) / (1U << 30U);
     while (true) {
         const auto before = *report;
         const auto before_at = watch.at;
@@ -197,21 +199,9 @@ measure(const RestoreBenchOptions& options, const Snapshot& snapshot, const fs::
         }
         const double seconds = std::chrono::duration<double>{watch.at - before_at}.count();
         if (work_of(*report) - work_of(before) >= recovered * snapshot.rate * seconds) {
-            figures[back_to_speed] = ms_since(begun);
-            return figures;
+            return Figures{first_output, ms_since(begun), gib / (first_output / 1000)};
         }
     }
-}
-
-void print_figures(
-    std::string_view memory, std::string_view how, std::string_view run, const Figures& figures) {
-    std::string text =
-        fmt::format("{{\"memory\":\"{}\",\"how\":\"{}\",\"run\":\"{}\"", memory, how, run);
-    for (std::size_t i = 0; i < names.size(); ++i) {
-        text += fmt::format(",\"{}\":{:.2f}", names[i], figures[i]);
-    }
-    fmt::print("{}}}\n", text);
-    std::fflush(stdout);
 }
 
 ExitCode measure_restores(const RestoreBenchOptions& options) {
@@ -226,21 +216,15 @@ ExitCode measure_restores(const RestoreBenchOptions& options) {
             if (!snapshot) {
                 return fail(snapshot.error());
             }
-            std::array<std::vector<double>, names.size()> all;
-            for (unsigned run = 1; run <= options.runs; ++run) {
+            Samples samples = no_samples(memory, options.how);
+            for (unsigned run = 0; run < options.runs; ++run) {
                 const auto figures = measure(options, *snapshot, directory);
                 if (!figures) {
                     return fail(figures.error());
                 }
-                print_figures(memory, options.how, fmt::format("{}", run), *figures);
-                for (std::size_t i = 0; i < names.size(); ++i) {
-                    all[i].push_back((*figures)[i]);
-                }
+                samples.add(*figures);
             }
-            Figures medians{};
-            std::ranges::transform(
-                all, medians.begin(), [](const auto& values) { return median(values); });
-            print_figures(memory, options.how, "median", medians);
+            samples.print_medians();
             fs::remove(snapshot->file);
         }
         return {};

@@ -75,11 +75,6 @@ ExitCode snapshot(const SnapshotOptions& options) {
     if (!trial) {
         return fail_with(trial.error());
     }
-    const TrialObserver silent{
-        .step = [](const std::string&) {},
-        .progress =
-            [](const api::Job&) {
-            }};
     for (const std::string_view layout : {"raw", "zstd"}) {
         trial->layout = layout;
         Samples samples{
@@ -91,14 +86,12 @@ ExitCode snapshot(const SnapshotOptions& options) {
              "guest_longest_gap_ms"},
             fmt::format("\"layout\":\"{}\",", layout)};
         for (unsigned run = 0; run < options.runs; ++run) {
-            const auto result = run_snapshot_trial(*trial, silent);
+            const auto result = run_snapshot_trial(*trial, silent_observer());
             if (!result) {
                 return fail_with(result.error());
             }
-            if (result->guest.errors != 0) {
-                return fail_with(
-                    {formats::ErrorCode::corrupted,
-                     fmt::format("the guest found {} errors", result->guest.errors)});
+            if (const auto well = found_no_errors(result->guest); !well) {
+                return fail_with(well.error());
             }
             samples.add(figures_of(*result, trial->guest.memory));
         }

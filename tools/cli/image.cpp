@@ -38,11 +38,7 @@ ExitCode show(const ImageQuestion& asked) {
     if (!image) {
         return fail_with(image.error());
     }
-    if (asked.is_json) {
-        fmt::print("{}\n", to_json(describe(*image), JsonLayout::one_line));
-    } else {
-        print(*image);
-    }
+    print(*image, asked.is_json);
     return ExitCode::done;
 }
 

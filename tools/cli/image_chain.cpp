@@ -146,7 +146,7 @@ ExitCode list_chain(const ImageQuestion& asked) {
     for (const auto& image : chain->images()) {
         *listed.add_images() = describe(image);
         if (!asked.is_json) {
-            print(image);
+            print(image, false);
         }
     }
     if (asked.is_json) {
@@ -222,11 +222,7 @@ ExitCode copy(const ImageQuestion& asked, const NewImage& wanted, const Copy& ma
     if (!image) {
         return fail_with(image.error());
     }
-    if (asked.is_json) {
-        fmt::print("{}\n", to_json(describe(*image), JsonLayout::one_line));
-    } else {
-        print(*image);
-    }
+    print(*image, asked.is_json);
     return ExitCode::done;
 }
 

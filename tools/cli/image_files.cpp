@@ -2,6 +2,7 @@
 #include "tools/cli/image_files.hpp"
 
 #include "formats/error_message.hpp"
+#include "tools/json.hpp"
 #include "tools/quantities.hpp"
 
 #include <utility>
@@ -74,7 +75,11 @@ api::Image describe(const migrate::ImageReader& image) {
     return into;
 }
 
-void print(const migrate::ImageReader& image) {
+void print(const migrate::ImageReader& image, bool is_json) {
+    if (is_json) {
+        fmt::print("{}\n", to_json(describe(image), JsonLayout::one_line));
+        return;
+    }
     const auto& is = image.description();
     fmt::print(
         "{}: {} of {} ({})\n", image.name(), name_of(is.extent), is.plan.vm_name, is.plan.vm_id);

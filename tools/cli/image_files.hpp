@@ -34,8 +34,8 @@ formats::Result<migrate::ImageChain>
 open_chain_for(const ImageQuestion& asked, const std::string& file);
 
 api::Image describe(const migrate::ImageReader& image);
-/// Several lines.
-void print(const migrate::ImageReader& image);
+/// Several lines, or one JSON object.
+void print(const migrate::ImageReader& image, bool is_json);
 
 /// image verify|ls-chain|diff|flatten|convert.
 void add_chains(CLI::App& image, Action& action, const std::shared_ptr<ImageQuestion>& asked);

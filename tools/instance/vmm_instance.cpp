@@ -199,6 +199,14 @@ void VmmInstance::on_machine_end(const vmm::MachineEnd& end) {
     conclude_guest_end();
 }
 
+void VmmInstance::catch_up_after_job() {
+    if (machine_->end()) {
+        conclude_guest_end();
+    } else if (end_wanted_) {
+        finish(ExitCode::done);
+    }
+}
+
 void VmmInstance::conclude_guest_end() {
     situation_ = Situation::ended;
     const auto end = machine_->end();
@@ -229,10 +237,8 @@ void VmmInstance::source_concluded(migrate::SourceOutcome outcome) {
     } else if (outcome.state == migrate::SourceState::handed_off) {
         situation_ = Situation::handed_off;
         finish(ExitCode::done);
-    } else if (machine_->end()) {
-        conclude_guest_end();
-    } else if (end_wanted_) {
-        finish(ExitCode::done);
+    } else {
+        catch_up_after_job();
     }
 }
 
@@ -358,10 +364,8 @@ void VmmInstance::destination_concluded(
     } else if (outcome.state != migrate::DestinationState::done) {
         situation_ = Situation::ended;
         finish(exit_code_for(job->describe()));
-    } else if (machine_->end()) {
-        conclude_guest_end();
-    } else if (end_wanted_) {
-        finish(ExitCode::done);
+    } else {
+        catch_up_after_job();
     }
 }
 

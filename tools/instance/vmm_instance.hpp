@@ -128,7 +128,7 @@ private:
     [[nodiscard]] std::optional<migrate::OwnershipRecord>
     last_record_of(const migrate::VmId& vm) const;
     // vmm_instance_image.cpp
-    void keep_touch_order() const;
+    void keep_touch_order();
     void image_is_whole();
     void image_has_failed(const formats::Error& error);
     [[nodiscard]] std::optional<formats::Error> image_failure() const;
@@ -170,6 +170,8 @@ private:
     /// False: too late, one has begun.
     bool refuse_arrivals();
     void conclude_guest_end();
+    /// Of a job that has left the VM here: what ended meanwhile, or was to end, does so now.
+    void catch_up_after_job();
     /// Takes the name away and ends serve() as soon as clients have heard the last news.
     void finish(ExitCode code);
     /// Ends serve() then; a later call replaces the delay.

@@ -85,11 +85,7 @@ void VmmInstance::estimate_concluded(Result<migrate::Estimation> outcome) {
         job_->finish(was_asked_to ? JobState::cancelled : JobState::failed, error, {});
         print_error(error);
     }
-    if (machine_->end()) {
-        conclude_guest_end();
-    } else if (end_wanted_) {
-        finish(ExitCode::done);
-    }
+    catch_up_after_job();
 }
 
 } // namespace wherry::tools

@@ -55,10 +55,15 @@ void VmmInstance::adopt_lazily(
     lazy_ = std::move(memory);
 }
 
-/// A hint for the next time; where it cannot be written there is none.
-void VmmInstance::keep_touch_order() const {
-    if (const auto touched = lazy_->touched(); touched.has_news) {
-        std::ignore = migrate::write_touch_order(image_->path, image_->root, touched.chunks);
+/// A hint for the next time; where it cannot be written there is none. On another thread: a disk
+/// that is busy takes seconds, and the API does not wait for a hint.
+void VmmInstance::keep_touch_order() {
+    if (auto touched = lazy_->touched(); touched.has_news) {
+        boost::asio::post(
+            image_writer_,
+            [path = image_->path, root = image_->root, chunks = std::move(touched.chunks)] {
+                std::ignore = migrate::write_touch_order(path, root, chunks);
+            });
     }
 }
 
@@ -66,14 +71,7 @@ void VmmInstance::image_is_whole() {
     if (!lazy_) {
         return; // on the way out
     }
-    // On another thread: a disk that is busy takes seconds, and the API does not wait for a hint.
-    if (auto touched = lazy_->touched(); touched.has_news) {
-        boost::asio::post(
-            image_writer_,
-            [path = image_->path, root = image_->root, touched = std::move(touched)] {
-                std::ignore = migrate::write_touch_order(path, root, touched.chunks);
-            });
-    }
+    keep_touch_order();
     image_->last = lazy_->status();
     lazy_.reset();
     if (auto begin = std::exchange(waits_for_image_, nullptr)) {
@@ -163,11 +161,7 @@ void VmmInstance::job_waits_no_more(const formats::Error& why) {
     const bool was_asked_to = why.code() == ErrorCode::cancelled;
     job_->finish(was_asked_to ? JobState::cancelled : JobState::failed, why, migrate::Report{});
     print_error(why);
-    if (machine_->end()) {
-        conclude_guest_end();
-    } else if (end_wanted_) {
-        finish(ExitCode::done);
-    }
+    catch_up_after_job();
 }
 
 std::string VmmInstance::explain_image() const {
@@ -211,10 +205,13 @@ void VmmInstance::describe_image(api::Vm& vm) const {
 }
 
 bool VmmInstance::let_go_of_image() {
+    if (lazy_) {
+        keep_touch_order();
+    }
+    image_writer_.join();
     if (!lazy_) {
         return true;
     }
-    keep_touch_order();
     if (is_stopping_ || !machine_->pause_within(longest_pause)) {
         return false;
     }

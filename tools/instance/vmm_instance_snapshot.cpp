@@ -147,11 +147,7 @@ void VmmInstance::snapshot_concluded(migrate::SnapshotOutcome outcome) {
         print_error(*outcome.error);
     }
     job_->finish(state, outcome.error, std::move(outcome.report));
-    if (machine_->end()) {
-        conclude_guest_end();
-    } else if (end_wanted_) {
-        finish(ExitCode::done);
-    }
+    catch_up_after_job();
 }
 
 } // namespace wherry::tools
