@@ -135,6 +135,22 @@ void PageBitmap::merge_words(std::span<const std::uint64_t> words) {
     clear_tail();
 }
 
+void PageBitmap::merge_words(PageRange part, std::span<const std::uint64_t> words) {
+    invariant(
+        pages_.contains(part) && words.size() == words_for(part.count()),
+        "merged words cover a part of the bitmap's pages");
+    const std::uint64_t begin = index_of(part.first());
+    const std::uint64_t shift = begin % bits;
+    for_each_word(begin, begin + part.count().value(), [&](auto word, auto bits_in_word) {
+        const auto at = static_cast<std::size_t>(word - begin / bits);
+        std::uint64_t found = at < words.size() ? words[at] << shift : 0;
+        if (shift != 0 && at != 0) {
+            found |= words[at - 1] >> (bits - shift);
+        }
+        words_[word] |= found & bits_in_word;
+    });
+}
+
 PageCount PageBitmap::count() const noexcept {
     std::uint64_t pages = 0;
     for (const std::uint64_t word : words_) {

@@ -34,6 +34,8 @@ public:
     void subtract(const PageBitmap& other);
     /// Merges bits in the layout of words(); bits beyond the last page are ignored.
     void merge_words(std::span<const std::uint64_t> words);
+    /// The same of a part of pages(), whose first page is bit 0 of the first word.
+    void merge_words(PageRange part, std::span<const std::uint64_t> words);
 
     [[nodiscard]] PageCount count() const noexcept;
     [[nodiscard]] bool is_empty() const noexcept;

@@ -30,16 +30,23 @@ void answer_promptly() noexcept {
     if (wanted.size == 0 || wanted.policy != SCHED_NORMAL) {
         return;
     }
-    auto first = wanted;
-    first.policy = SCHED_RR;
-    first.flags |= SCHED_FLAG_RESET_ON_FORK;
-    first.priority = lowest_priority;
-    first.nice = 0;
-    first.runtime = 0;
-    if (!PromptThread::apply(first)) {
-        wanted.runtime = slice_ns; // a kernel that knows no slices ignores it
-        PromptThread::apply(wanted);
+    wanted.policy = SCHED_RR;
+    wanted.flags |= SCHED_FLAG_RESET_ON_FORK;
+    wanted.priority = lowest_priority;
+    wanted.nice = 0;
+    wanted.runtime = 0;
+    if (!PromptThread::apply(wanted)) {
+        run_in_short_slices();
     }
+}
+
+void run_in_short_slices() noexcept {
+    auto wanted = PromptThread::attributes();
+    if (wanted.size == 0 || wanted.policy != SCHED_NORMAL) {
+        return;
+    }
+    wanted.runtime = slice_ns; // a kernel that knows no slices ignores it
+    PromptThread::apply(wanted);
 }
 
 PromptThread::PromptThread() noexcept : before_{attributes()} {

@@ -13,7 +13,13 @@ namespace wherry::vmm {
 /// chosen another policy for the thread. Threads that it starts do not inherit the priority.
 void answer_promptly() noexcept;
 
-/// The same for a while. Made and destroyed by the thread that it is about.
+/// From here on the calling thread gets its share of a processor in short slices, where the kernel
+/// has them (Linux 6.12): no more of it than before, but sooner, and not only when whatever
+/// computes there has used up a slice. For a vCPU, whose guest feels each wait. Without effect on a
+/// thread for which somebody has chosen another policy.
+void run_in_short_slices() noexcept;
+
+/// answer_promptly() for a while. Made and destroyed by the thread that it is about.
 class PromptThread {
 public:
     PromptThread() noexcept;
@@ -35,6 +41,7 @@ private:
         std::uint64_t period;
     };
     friend void answer_promptly() noexcept;
+    friend void run_in_short_slices() noexcept;
     static Attributes attributes() noexcept;
     static bool apply(Attributes attributes) noexcept;
 

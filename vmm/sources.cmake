@@ -21,6 +21,7 @@ set(vmm_headers
   soft_module_abi.hpp
   state_comparison.hpp
   unique_fd.hpp
+  unmapped_pages.hpp
   userfault.hpp
   userfault_source.hpp
   vcpu_state.hpp
@@ -47,6 +48,7 @@ set(vmm_sources
   saved_vcpu.cpp
   soft_module.cpp
   state_comparison.cpp
+  unmapped_pages.cpp
   userfault.cpp
   userfault_source.cpp
   vcpu_state.cpp

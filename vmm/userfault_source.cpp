@@ -39,8 +39,8 @@ namespace {
 /// stretch that is watched is a mapping of its own for the kernel.
 constexpr PageCount window{512};
 constexpr std::uint64_t most_stretches = 256;
-/// Runs that the thread maps before it looks for faults again.
-constexpr int runs_of_a_sweep = 8;
+/// That are mapped at once while nobody waits for them.
+constexpr PageCount pages_of_a_sweep{64};
 
 PageRange range_of(Gfn first, Gfn end) {
     auto range = PageRange::make(first, end - first);
@@ -111,11 +111,8 @@ UserfaultSource::UserfaultSource(
     : memory_{memory},
       userfault_{std::move(userfault)},
       granule_{granule},
-      missing_{memory.regions()} {
-    for (const MemoryRegion& region : memory.regions()) {
-        regions_.push_back({.place = region, .unmapped = PageBitmap{region.pages}});
-    }
-}
+      missing_{memory.regions()},
+      unmapped_{memory.regions(), window} {}
 
 UserfaultSource::~UserfaultSource() {
     // Nobody is left to hear of a failure; closing the descriptor ends all watching.
@@ -132,19 +129,20 @@ std::vector<PageRange> UserfaultSource::wanted_pages() const {
     return missing_.asked();
 }
 
-const UserfaultSource::Region& UserfaultSource::region_of(Gfn page) const {
+const MemoryRegion& UserfaultSource::region_of(Gfn page) const {
+    const auto regions = memory_.regions();
     const auto found = std::ranges::find_if(
-        regions_, [page](const Region& region) { return region.place.pages.contains(page); });
-    formats::invariant(found != regions_.end(), "pages that can be missing are RAM");
+        regions, [page](const MemoryRegion& region) { return region.pages.contains(page); });
+    formats::invariant(found != regions.end(), "pages that can be missing are RAM");
     return *found;
 }
 
-std::byte* UserfaultSource::address_of(const Region& region, Gfn page) {
-    return region.place.host + formats::bytes_of(page - region.place.pages.first()).value();
+std::byte* UserfaultSource::address_of(const MemoryRegion& region, Gfn page) {
+    return region.host + formats::bytes_of(page - region.pages.first()).value();
 }
 
-Bytes UserfaultSource::offset_of(const Region& region, Gfn page) {
-    return region.place.file_offset + formats::bytes_of(page - region.place.pages.first());
+Bytes UserfaultSource::offset_of(const MemoryRegion& region, Gfn page) {
+    return region.file_offset + formats::bytes_of(page - region.pages.first());
 }
 
 Status UserfaultSource::arm(
@@ -161,9 +159,7 @@ Status UserfaultSource::arm(
     }
     if (auto watching = watch(missing, before); !watching) {
         missing_.clear();
-        for (Region& region : regions_) {
-            region.unmapped.clear_all();
-        }
+        unmapped_.clear();
         std::ignore = forget(); // the first failure is the one to tell
         return watching;
     }
@@ -172,16 +168,21 @@ Status UserfaultSource::arm(
     handler_ = std::thread{[this] {
         handle();
     }};
+    if (before == MemoryBefore::used) { // else there are holes, and nothing to map
+        sweeper_ = std::thread{[this] {
+            sweep();
+        }};
+    }
     return {};
 }
 
 /// Watches all windows with missing pages in them, and makes the mapping forget what it has there.
 /// A guest stands still meanwhile: nothing here is done page by page, or run by run.
 Status UserfaultSource::watch(std::span<const PageBitmap> missing, MemoryBefore before) {
-    for (std::size_t number = 0; number < regions_.size(); ++number) {
-        Region& region = regions_[number];
-        const PageRange all = region.place.pages;
-        PageBitmap& watched = region.unmapped;
+    for (std::size_t number = 0; number < missing.size(); ++number) {
+        const MemoryRegion& region = memory_.regions()[number];
+        const PageRange all = region.pages;
+        PageBitmap watched{all};
         mark_windows(missing[number], watched);
         coalesce(watched);
         for (auto run = watched.next_run(all.first(), all.count()); run;
@@ -198,17 +199,20 @@ Status UserfaultSource::watch(std::span<const PageBitmap> missing, MemoryBefore 
             }
         }
         missing_.take_from(watched);
-        if (before == MemoryBefore::untouched) {
-            watched.clear_all(); // holes: there is nothing to map
+        if (before == MemoryBefore::used) {
+            unmapped_.add(watched);
         }
     }
-    sweep_from_ = regions_.front().place.pages.first();
     return {};
 }
 
-/// Ends the thread and all watching.
+/// Ends the threads and all watching.
 Status UserfaultSource::forget() {
     const std::scoped_lock alone{in_use_};
+    ends_ = true;
+    if (sweeper_.joinable()) {
+        sweeper_.join();
+    }
     if (handler_.joinable()) {
         const std::uint64_t one = 1;
         formats::invariant(
@@ -280,7 +284,7 @@ Result<PageCount> UserfaultSource::fill(PageRange pages, const Fill& with) {
         }
         missing_.arrived(run);
         placed += run.count();
-        const Region& region = region_of(run.first());
+        const MemoryRegion& region = region_of(run.first());
         // Beyond a page that it cannot map, be it there or a hole, who waits faults again.
         const Bytes size = formats::bytes_of(run.count());
         std::byte* const at = address_of(region, run.first());
@@ -327,7 +331,7 @@ void UserfaultSource::want(PageRange pages) {
 
 Status UserfaultSource::map_all(PageRange pages) {
     const std::shared_lock using_it{in_use_};
-    const Region& region = region_of(pages.first());
+    const MemoryRegion& region = region_of(pages.first());
     Gfn at = pages.first();
     while (at < pages.end()) {
         const auto mapped =
@@ -361,8 +365,8 @@ void UserfaultSource::remember(int error, const char* what) {
     }
 }
 
-// The thread that answers faults. It touches guest memory through the file's pages only by system
-// calls that name no missing page, and so never waits for itself.
+// The threads that answer faults and that fill the mapping. They touch guest memory through the
+// file's pages only by system calls that name no missing page, and so never wait for themselves.
 
 void UserfaultSource::handle() {
     block_signals();
@@ -374,7 +378,7 @@ void UserfaultSource::handle() {
         {{.fd = stop_.get(), .events = POLLIN, .revents = 0},
          {.fd = userfault_.descriptor(), .events = POLLIN, .revents = 0}}};
     while (true) {
-        const int ready = ::poll(descriptors.data(), descriptors.size(), is_swept_ ? -1 : 0);
+        const int ready = ::poll(descriptors.data(), descriptors.size(), -1);
         if (ready < 0 && errno != EINTR) {
             remember(errno, "waiting for page faults");
             return;
@@ -382,31 +386,27 @@ void UserfaultSource::handle() {
         if (descriptors[0].revents != 0) {
             return;
         }
-        const auto faults = userfault_.take(room);
-        for (const auto& fault : faults) {
+        for (const auto& fault : userfault_.take(room)) {
             serve(fault);
-        }
-        if (faults.empty() && !is_swept_) {
-            sweep();
         }
     }
 }
 
 void UserfaultSource::serve(const Userfault::Fault& fault) {
-    const auto found = std::ranges::find_if(regions_, [&](const Region& region) {
-        return fault.page >= region.place.host &&
-               fault.page < address_of(region, region.place.pages.end());
+    const auto regions = memory_.regions();
+    const auto found = std::ranges::find_if(regions, [&](const MemoryRegion& region) {
+        return fault.page >= region.host && fault.page < address_of(region, region.pages.end());
     });
-    formats::invariant(found != regions_.end(), "what is watched is guest memory");
+    formats::invariant(found != regions.end(), "what is watched is guest memory");
     const PageCount index{
-        static_cast<std::uint64_t>(fault.page - found->place.host) / formats::page_size};
-    const PageRange page = found->place.pages.part(index, index + PageCount{1});
+        static_cast<std::uint64_t>(fault.page - found->host) / formats::page_size};
+    const PageRange page = found->pages.part(index, index + PageCount{1});
     if (missing_.contains(page.first())) {
-        want(widened(found->place.pages, page, granule_));
+        want(widened(found->pages, page, granule_));
         return; // whoever places it wakes
     }
     if (fault.is_in_file) {
-        map_around(*found, page.first());
+        map_present(unmapped_.take_around(page.first()));
         return;
     }
     const auto mapped = userfault_.map_zeros(fault.page, formats::page_bytes);
@@ -418,27 +418,9 @@ void UserfaultSource::serve(const Userfault::Fault& fault) {
     }
 }
 
-/// The page, and what is there on both sides of it.
-void UserfaultSource::map_around(Region& region, Gfn page) {
-    const PageRange all = region.place.pages;
-    const PageRange one = range_of(page, page + PageCount{1});
-    const PageRange near = widened(all, one, window);
-    PageRange run = one;
-    if (region.unmapped.test(page)) {
-        Gfn first = page;
-        while (first > near.first() && region.unmapped.test(first - PageCount{1})) {
-            first = first - PageCount{1};
-        }
-        const auto found = region.unmapped.next_run(first, near.end() - first);
-        formats::invariant(found.has_value(), "the page is in the run around it");
-        run = *found;
-    }
-    map_present(region, run);
-    sweep_from_ = near.first(); // where the guest works now
-}
-
-void UserfaultSource::map_present(Region& region, PageRange run) {
-    region.unmapped.clear(run);
+/// None of these is missing.
+void UserfaultSource::map_present(PageRange run) {
+    const MemoryRegion& region = region_of(run.first());
     Gfn at = run.first();
     while (at < run.end()) {
         std::byte* const host = address_of(region, at);
@@ -460,40 +442,28 @@ void UserfaultSource::map_present(Region& region, PageRange run) {
 }
 
 /// The first page at or after `from` that the file has; the region's end where there is none.
-Gfn UserfaultSource::next_in_file(const Region& region, Gfn from) const {
-    const PageRange all = region.place.pages;
+Gfn UserfaultSource::next_in_file(const MemoryRegion& region, Gfn from) const {
+    const PageRange all = region.pages;
     const Bytes at = offset_of(region, from);
     const off_t found = ::lseek(memory_.file(), static_cast<off_t>(at.value()), SEEK_DATA);
     if (found < 0) {
         return all.end();
     }
-    const Bytes inside = Bytes{static_cast<std::uint64_t>(found)} - region.place.file_offset;
+    const Bytes inside = Bytes{static_cast<std::uint64_t>(found)} - region.file_offset;
     return std::min(all.first() + PageCount{inside / formats::page_bytes}, all.end());
 }
 
-/// Some of what nobody has touched yet, beginning where the guest works.
+/// What nobody has touched yet, so that its first touch does not wait. A thread of its own, with no
+/// more right to a processor than the guest has: who faults waits for the handler alone.
 void UserfaultSource::sweep() {
-    for (int runs = 0; runs < runs_of_a_sweep; ++runs) {
-        Region* region = nullptr;
-        std::optional<PageRange> run;
-        for (Region& each : regions_) {
-            const PageRange all = each.place.pages;
-            if (!run && sweep_from_ < all.end()) {
-                run = each.unmapped.next_run(std::max(sweep_from_, all.first()), window);
-                region = &each;
-            }
-        }
-        if (run) {
-            sweep_from_ = run->end();
-            map_present(*region, *run);
-            continue;
-        }
-        const Gfn begin = regions_.front().place.pages.first();
-        is_swept_ = sweep_from_ == begin;
-        sweep_from_ = begin;
-        if (is_swept_) {
+    block_signals();
+    ::pthread_setname_np(::pthread_self(), "sweep");
+    while (!ends_) {
+        const auto run = unmapped_.take_some(pages_of_a_sweep);
+        if (!run) {
             return;
         }
+        map_present(*run);
     }
 }
 

@@ -7,8 +7,10 @@
 #include "vmm/guest_memory.hpp"
 #include "vmm/missing_pages.hpp"
 #include "vmm/unique_fd.hpp"
+#include "vmm/unmapped_pages.hpp"
 #include "vmm/userfault.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -26,7 +28,8 @@ namespace wherry::vmm {
 /// (a system call for each run, a second for 120,000 of them), the mapping merely forgets that it
 /// had them. A page is placed by writing it to the file and then giving it to the mapping. The
 /// price is that pages which are not missing fault once, too, where a missing one is near; a
-/// thread of ours gives them to the mapping at once, and those that nobody has touched meanwhile.
+/// thread of ours gives them to the mapping at once, and another one, in no hurry, those that
+/// nobody has touched meanwhile.
 class UserfaultSource final : public FaultSource {
     class Opened { // only open() can make one
         friend UserfaultSource;
@@ -65,11 +68,6 @@ public:
 
 private:
     enum class State : std::uint8_t { fresh, armed, disarmed };
-    struct Region {
-        MemoryRegion place;
-        /// Pages that are there and that the mapping has not got. Of the handler's thread.
-        formats::PageBitmap unmapped;
-    };
     struct Watched {
         std::byte* at;
         formats::Bytes size;
@@ -85,14 +83,13 @@ private:
 
     void handle();
     void serve(const Userfault::Fault& fault);
-    void map_around(Region& region, formats::Gfn page);
-    void map_present(Region& region, formats::PageRange run);
+    void map_present(formats::PageRange run);
     void sweep();
 
-    [[nodiscard]] const Region& region_of(formats::Gfn page) const;
-    [[nodiscard]] static std::byte* address_of(const Region& region, formats::Gfn page);
-    [[nodiscard]] static formats::Bytes offset_of(const Region& region, formats::Gfn page);
-    [[nodiscard]] formats::Gfn next_in_file(const Region& region, formats::Gfn from) const;
+    [[nodiscard]] const MemoryRegion& region_of(formats::Gfn page) const;
+    [[nodiscard]] static std::byte* address_of(const MemoryRegion& region, formats::Gfn page);
+    [[nodiscard]] static formats::Bytes offset_of(const MemoryRegion& region, formats::Gfn page);
+    [[nodiscard]] formats::Gfn next_in_file(const MemoryRegion& region, formats::Gfn from) const;
 
     GuestMemory& memory_;
     Userfault userfault_;
@@ -100,16 +97,16 @@ private:
     State state_ = State::fresh;
     FaultListener* listener_ = nullptr;
     MissingPages missing_;
-    std::vector<Region> regions_;
+    UnmappedPages unmapped_;
     std::vector<Watched> watched_;
     std::shared_mutex in_use_; ///< shared while pages are placed
     std::mutex failure_lock_;
-    std::optional<formats::Error> failure_; ///< of the handler's thread
+    std::optional<formats::Error> failure_; ///< of the threads below
 
-    formats::Gfn sweep_from_;
-    bool is_swept_ = false;
-    UniqueFd stop_; ///< an eventfd
+    std::atomic<bool> ends_ = false; ///< told to both, and to the first with stop_
+    UniqueFd stop_;                  ///< an eventfd
     std::thread handler_;
+    std::thread sweeper_; ///< as long as the mapping lacks pages that are there
 };
 
 } // namespace wherry::vmm

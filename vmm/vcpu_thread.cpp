@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/vcpu_thread.hpp"
 
+#include "vmm/prompt_thread.hpp"
+
 #include <chrono>
 #include <csignal>
 #include <string>
@@ -122,6 +124,7 @@ bool VcpuThread::await_work(std::unique_lock<std::mutex>& held) {
 void VcpuThread::work() {
     block_signals();
     ::pthread_setname_np(::pthread_self(), fmt::format("vcpu{}", index_).c_str());
+    run_in_short_slices();
     std::unique_lock held{mutex_};
     while (await_work(held)) {
         is_in_guest_ = true;

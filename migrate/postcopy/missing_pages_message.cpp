@@ -2,7 +2,6 @@
 #include "migrate/postcopy/missing_pages_message.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <span>
 #include <utility>
 
@@ -73,13 +72,7 @@ Status MissingPagesReader::add(const formats::PageSet& set) {
                 formats::gpa_of(set.pages.first()).value()));
     }
     next_ = set.pages.end();
-    for (std::size_t word = 0; word < set.words.size(); ++word) {
-        for (std::uint64_t bits = set.words[word]; bits != 0; bits &= bits - 1) {
-            const PageCount page{
-                word * pages_per_word + static_cast<std::uint64_t>(std::countr_zero(bits))};
-            bitmap->set(set.pages.first() + page);
-        }
-    }
+    bitmap->merge_words(set.pages, set.words);
     return {};
 }
 

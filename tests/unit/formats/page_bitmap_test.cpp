@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <random>
 #include <set>
 #include <utility>
@@ -133,6 +134,26 @@ TEST_SUITE("formats.page_bitmap") {
         bitmap.set_all();
         CHECK(bitmap.count() == PageCount{70});
         CHECK(bitmap.words()[1] == 0x3f);
+    }
+
+    TEST_CASE("the words of a part are merged wherever it begins and ends") {
+        std::mt19937_64 random{5};
+        for (int round = 0; round < 200; ++round) {
+            const std::uint64_t first = random() % 150;
+            const std::uint64_t count = 1 + random() % (300 - first);
+            std::vector<std::uint64_t> words((count + 63) / 64);
+            std::ranges::generate(words, std::ref(random));
+            PageBitmap merged{pages(10, 300)};
+            merged.set(Gfn{10 + random() % 300});
+            PageBitmap one_by_one = merged;
+            for (std::uint64_t at = 0; at < count; ++at) {
+                if ((words[at / 64] >> (at % 64) & 1U) != 0) {
+                    one_by_one.set(Gfn{10 + first + at});
+                }
+            }
+            merged.merge_words(pages(10 + first, count), words);
+            CHECK(merged == one_by_one);
+        }
     }
 
     TEST_CASE("a scan from the end finds nothing and one from inside a run finds its rest") {

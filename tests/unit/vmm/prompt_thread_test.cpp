@@ -50,10 +50,21 @@ TEST_SUITE("vmm.prompt_thread") {
         });
     }
 
+    TEST_CASE("a thread in short slices is an ordinary one, and can become prompt") {
+        on_a_thread([] {
+            vmm::run_in_short_slices();
+            CHECK(policy_of_this_thread() == SCHED_OTHER);
+            const vmm::PromptThread prompt;
+            CHECK(policy_of_this_thread() == (may_be_first() ? SCHED_RR : SCHED_OTHER));
+        });
+    }
+
     TEST_CASE("a policy that somebody has chosen stays") {
         on_a_thread([] {
             const sched_param none{};
             REQUIRE(::sched_setscheduler(0, SCHED_BATCH, &none) == 0);
+            vmm::run_in_short_slices();
+            CHECK(policy_of_this_thread() == SCHED_BATCH);
             {
                 const vmm::PromptThread prompt;
                 CHECK(policy_of_this_thread() == SCHED_BATCH);

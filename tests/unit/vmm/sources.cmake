@@ -31,6 +31,7 @@ set(vmm_tests
   soft_guests.S
   soft_run_test.cpp
   soft_state_test.cpp
+  unmapped_pages_test.cpp
   userfault_source_test.cpp
   vcpu_throttle_test.cpp
   workload_test.cpp
