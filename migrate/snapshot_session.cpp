@@ -3,8 +3,8 @@
 
 #include "migrate/detail/held_pages.hpp"
 #include "migrate/detail/precopy_rounds.hpp"
-#include "migrate/host_memory.hpp"
 #include "migrate/image/guest_image.hpp"
+#include "migrate/image/image_increment.hpp"
 #include "migrate/stopped_guest.hpp"
 #include "vmm/saved_state.hpp"
 
@@ -73,8 +73,15 @@ private:
     Task<void> write() {
         const bool runs = machine_.running_state() == vmm::RunningState::running;
         options_.description.plan.stays_paused = !runs;
-        auto step = runs && options_.way == SnapshotWay::live ? co_await write_live()
-                                                              : co_await write_paused();
+        auto read_base = [this] {
+            return options_.base ? look_at_base() : Status{};
+        };
+        auto step = co_await on_worker(read_base);
+        if (!step) {
+            co_return step;
+        }
+        step = runs && options_.way == SnapshotWay::live ? co_await write_live()
+                                                         : co_await write_paused();
         if (!step) {
             co_return step;
         }
@@ -99,6 +106,16 @@ private:
         co_return step;
     }
 
+    /// On the worker.
+    Status look_at_base() {
+        auto increment = ImageIncrement::on(*options_.base, machine_.memory(), options_.image);
+        if (!increment) {
+            return fail(std::move(increment).error());
+        }
+        increment_ = *std::move(increment);
+        return {};
+    }
+
     Task<void> write_paused() {
         progress_.enter(Phase::stop_and_copy);
         auto step = co_await stop_guest();
@@ -108,11 +125,11 @@ private:
         auto look = [this] {
             return dirtylog::DirtySet::populated(machine_.memory());
         };
-        const auto pages = co_await on_worker(look);
+        auto pages = co_await on_worker(look);
         if (!pages) {
-            co_return fail(pages.error());
+            co_return fail(std::move(pages).error());
         }
-        step = co_await begin(pages->count(), GivenPages::once);
+        step = co_await begin(*pages, GivenPages::once);
         if (step) {
             step = co_await write_round(*pages);
         }
@@ -131,7 +148,7 @@ private:
         progress_.enter(Phase::precopy);
         auto step = co_await rounds_.start();
         if (step) {
-            step = co_await begin(rounds_.dirty().count(), GivenPages::again);
+            step = co_await begin(rounds_.dirty(), GivenPages::again);
         }
         while (step) {
             step = co_await write_round(rounds_.dirty());
@@ -216,31 +233,25 @@ private:
     /// For the last pages, while the guest still runs.
     Task<void> make_room() {
         const Bytes wanted = formats::bytes_of(rounds_.dirty().count()) + late_pages;
-        auto take = [this, wanted]() -> Status {
-            const auto headroom = host_memory_headroom();
-            if (!headroom) {
-                return fail(headroom.error());
-            }
-            if (wanted > *headroom / 2) {
-                return fail(
-                    ErrorCode::out_of_resources,
-                    fmt::format(
-                        "{} MiB of memory would be needed for the last pages while the guest "
-                        "stands still, which is too much of what this host has left; a smaller "
-                        "--downtime needs less",
-                        wanted.value() >> 20U));
-            }
-            last_.make_room(wanted);
-            return {};
+        auto take = [this, wanted] {
+            return last_.make_room(wanted);
         };
         co_return co_await on_worker(take);
     }
 
-    Task<void> begin(PageCount populated, GivenPages given) {
+    /// `pages` were touched; those of the base are added.
+    Task<void> begin(dirtylog::DirtySet& pages, GivenPages given) {
         options_.image.given = given;
-        auto description = describe_guest(machine_, std::move(options_.description), populated);
+        auto description = describe_guest(machine_, std::move(options_.description), pages.count());
+        if (increment_) {
+            pages.merge(increment_->pages_of_base());
+        }
         auto start = [this, &description]() -> Status {
-            auto writer = ImageWriter::begin(*sink_, description, options_.image);
+            auto writer = ImageWriter::begin(
+                *sink_,
+                description,
+                options_.image,
+                increment_ ? &increment_->difference() : nullptr);
             if (!writer) {
                 return fail(std::move(writer).error());
             }
@@ -445,7 +456,8 @@ private:
     boost::asio::thread_pool worker_;
     Progress progress_;
     detail::PrecopyRounds rounds_;
-    std::optional<ImageWriter> writer_; ///< refers to sink_
+    std::optional<ImageIncrement> increment_; ///< of the options' base
+    std::optional<ImageWriter> writer_;       ///< refers to sink_ and increment_
 
     std::vector<std::byte> copy_; ///< the worker's
     detail::HeldPages last_;

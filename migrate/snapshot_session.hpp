@@ -3,6 +3,7 @@
 
 #include "migrate/cancel_gate.hpp"
 #include "migrate/image/description.hpp"
+#include "migrate/image/image_chain.hpp"
 #include "migrate/image/image_file.hpp"
 #include "migrate/image/image_writer.hpp"
 #include "migrate/policy.hpp"
@@ -27,8 +28,11 @@ struct SnapshotOptions {
     Policy policy;
     /// What the image says of the VM: its name, id, epoch and arbiter. The rest is filled in.
     ImageDescription description;
-    /// How it is written; whether pages may come again is filled in.
+    /// How it is written; whether pages may come again and what it is based on is filled in.
     ImageOptions image;
+    /// An image of a guest with the same RAM: only what differs from it is written. Null: all is.
+    /// Nobody else uses it meanwhile.
+    std::shared_ptr<ImageChain> base;
     /// What the blackout takes beside copying the last pages, as far as it is known beforehand:
     /// stopping the vCPUs, saving and starting them.
     Duration fixed_cost = std::chrono::milliseconds{5};

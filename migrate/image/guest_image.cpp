@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/guest_image.hpp"
 
-#include "migrate/image/image_difference.hpp"
+#include "migrate/image/image_increment.hpp"
 #include "vmm/saved_state.hpp"
 
 #include <algorithm>
@@ -30,40 +30,9 @@ constexpr PageCount pages_per_copy = formats::raw_pages_per_batch;
 constexpr std::uint64_t overhead_divisor = 32;
 constexpr Bytes fixed_overhead = formats::operator""_MiB(1);
 
-/// What is there and has ever been touched, here or in the base.
-Result<dirtylog::DirtySet>
-pages_to_write(const vmm::GuestMemory& memory, const dirtylog::DirtySet& absent, ImageChain* base) {
-    auto pages = dirtylog::DirtySet::populated(memory);
-    if (!pages) {
-        return pages;
-    }
-    if (base != nullptr) {
-        const auto map = base->page_map();
-        if (!map) {
-            return fail(map.error());
-        }
-        for (const auto& entry : (*map)->entries()) {
-            pages->mark(entry.pages);
-        }
-    }
-    pages->subtract(absent);
-    return pages;
-}
-
-Result<ImageDifference> difference_from(ImageChain& base, const vmm::GuestMemory& memory) {
-    auto fits = check_layout(base.image().description().plan, memory);
-    return fits ? ImageDifference::from(base) : fail(std::move(fits).error().during(base.name()));
-}
-
-Status write_pages(
-    const vmm::GuestMemory& memory,
-    const dirtylog::DirtySet& pages,
-    std::optional<ImageDifference>& difference,
-    ImageWriter& writer) {
+Status
+write_pages(const vmm::GuestMemory& memory, const dirtylog::DirtySet& pages, ImageWriter& writer) {
     std::vector<std::byte> copy(formats::bytes_of(pages_per_copy).value());
-    const TakePages add = [&writer](PageRange run, std::span<const std::byte> bytes) {
-        return writer.add_pages(run, bytes);
-    };
     Status done;
     pages.for_each_run(pages_per_copy, [&](PageRange run) {
         const auto bytes = std::span{copy}.first(formats::bytes_of(run.count()).value());
@@ -71,7 +40,7 @@ Status write_pages(
             done = memory.copy_pages(run, bytes);
         }
         if (done) {
-            done = difference ? difference->for_each_run(run, bytes, add) : add(run, bytes);
+            done = writer.add_pages(run, bytes);
         }
     });
     return done;
@@ -186,24 +155,21 @@ Status write_guest(
     if (!encoded) {
         return fail(encoded.error());
     }
-    const auto pages = pages_to_write(machine.memory(), absent, base);
+    auto pages = dirtylog::DirtySet::populated(machine.memory());
     if (!pages) {
-        return fail(pages.error());
+        return fail(std::move(pages).error());
     }
     ImageOptions how = options;
-    std::optional<ImageDifference> difference;
+    std::optional<ImageIncrement> increment;
     if (base != nullptr) {
-        auto made = difference_from(*base, machine.memory());
+        auto made = ImageIncrement::on(*base, machine.memory(), how);
         if (!made) {
             return fail(std::move(made).error());
         }
-        difference = *std::move(made);
-        auto named = base->as_base(options);
-        if (!named) {
-            return fail(std::move(named).error());
-        }
-        how.base = *std::move(named);
+        increment = *std::move(made);
+        pages->merge(increment->pages_of_base());
     }
+    pages->subtract(absent);
     description = describe_guest(machine, std::move(description), pages->count());
     description.absent = absent.count();
     auto file = NewImageFile::create(path);
@@ -211,7 +177,8 @@ Status write_guest(
         return fail(std::move(file).error());
     }
     file->expect(image_size_at_most(pages->count()));
-    auto writer = ImageWriter::begin(*file, description, how);
+    auto writer =
+        ImageWriter::begin(*file, description, how, increment ? &increment->difference() : nullptr);
     if (!writer) {
         return fail(std::move(writer).error());
     }
@@ -219,7 +186,7 @@ Status write_guest(
         formats::then(
             formats::then(
                 writer->add_machine_state(*encoded),
-                [&] { return write_pages(machine.memory(), *pages, difference, *writer); }),
+                [&] { return write_pages(machine.memory(), *pages, *writer); }),
             [&] { return writer->add_absent(absent); }),
         [&] { return writer->finish(); });
 }

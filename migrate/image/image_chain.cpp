@@ -70,7 +70,9 @@ Result<ImageChain> ImageChain::open(
     const ImageAccess& access,
     const std::filesystem::path& bases) {
     ImageAccess with = access;
-    with.place = ChainPlace::youngest;
+    if (with.place == ChainPlace::alone) {
+        with.place = ChainPlace::youngest;
+    }
     auto image = ImageReader::open(path, with);
     if (!image) {
         return fail(std::move(image).error());

@@ -21,7 +21,8 @@ public:
     /// Base images are looked for in `bases`, where it is not empty, or else beside the image that
     /// is based on them. One that is not the one that was meant is refused (authentication): its
     /// root is another. `access` is for the image of that name: what it is based on is known by its
-    /// root, and may be unencrypted or unsigned.
+    /// root, and may be unencrypted or unsigned. That holds for the first one as well where its
+    /// place is to be a base.
     static formats::Result<ImageChain> open(
         const std::filesystem::path& path,
         const ImageAccess& access = {},

@@ -21,6 +21,8 @@ public:
     /// `chain` outlives it.
     static formats::Result<ImageDifference> from(ImageChain& chain);
 
+    /// Whether the contents of `page`, `bytes`, are not the chain's.
+    formats::Result<bool> differs(formats::Gfn page, std::span<const std::byte> bytes);
     /// Calls `take` with each run of `pages` whose contents, `bytes`, are not the chain's.
     formats::Status
     for_each_run(formats::PageRange pages, std::span<const std::byte> bytes, const TakePages& take);
@@ -34,7 +36,6 @@ private:
     using Chunk = std::vector<Run>;
 
     ImageDifference(ImageChain& chain, const PageMap& map) : chain_{&chain}, map_{&map} {}
-    formats::Result<bool> differs(formats::Gfn page, std::span<const std::byte> bytes);
     formats::Result<const Chunk*> chunk(std::uint32_t number);
 
     ImageChain* chain_;

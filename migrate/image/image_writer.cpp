@@ -3,6 +3,7 @@
 
 #include "formats/page_digest.hpp"
 #include "formats/page_set.hpp"
+#include "migrate/image/image_difference.hpp"
 
 #include <algorithm>
 #include <array>
@@ -64,8 +65,10 @@ ImageWriter::ImageWriter(
     ImageSink& file,
     const formats::ImageId& id,
     const ImageDescription& description,
-    const ImageOptions& options)
+    const ImageOptions& options,
+    ImageDifference* base)
     : file_{&file},
+      base_{base},
       options_{options},
       id_{id},
       header_{formats::encode_image_header(header_of(id, options))},
@@ -77,12 +80,15 @@ ImageWriter::ImageWriter(
 }
 
 Result<ImageWriter> ImageWriter::begin(
-    ImageSink& file, const ImageDescription& description, const ImageOptions& options) {
+    ImageSink& file,
+    const ImageDescription& description,
+    const ImageOptions& options,
+    ImageDifference* base) {
     auto id = make_image_id();
     if (!id) {
         return fail(std::move(id).error());
     }
-    ImageWriter writer{file, *id, description, options};
+    ImageWriter writer{file, *id, description, options, base};
     auto begun = file.append(writer.header_);
     if (begun) {
         begun =
@@ -149,14 +155,25 @@ Status ImageWriter::add_pages(PageRange pages, std::span<const std::byte> bytes)
     return {};
 }
 
+/// Of a page that was not given before: what a reader would not find without it.
+Result<bool> ImageWriter::is_needed(formats::Gfn page, std::span<const std::byte> bytes) {
+    if (base_ != nullptr) {
+        return base_->differs(page, bytes);
+    }
+    return options_.base || !formats::is_zero_page(bytes.first<formats::page_size>());
+}
+
 Status ImageWriter::add_page(PageRange page, std::span<const std::byte> bytes) {
     const auto given = page_map_.chunk_of(page.first());
     formats::invariant(
         !given || options_.given == GivenPages::again, "a page is given to a writer once");
-    const bool is_zero = formats::is_zero_page(bytes.first<formats::page_size>());
-    if (is_zero && !given && !options_.base) {
-        return {};
+    if (!given) {
+        const auto needed = is_needed(page.first(), bytes);
+        if (!needed || !*needed) {
+            return needed ? Status{} : fail(needed.error());
+        }
     }
+    const bool is_zero = formats::is_zero_page(bytes.first<formats::page_size>());
     const auto add = [&] {
         return is_zero ? batch_.add_zero(page) : batch_.add_raw(page);
     };

@@ -18,14 +18,20 @@
 
 namespace wherry::migrate {
 
+class ImageDifference;
+
 /// Writes an image from its beginning to its end, chunk by chunk. Between begin() and finish() come
 /// the machine's state, once, and pages, in any order and number. After an Error it may only be
 /// destroyed. One thread, which appends to the file; blocks for as long as the disk takes.
 class ImageWriter {
 public:
-    /// Begins it: `file` outlives the writer.
-    static formats::Result<ImageWriter>
-    begin(ImageSink& file, const ImageDescription& description, const ImageOptions& options);
+    /// Begins it: `file` outlives the writer. With `base`, which does too and whose chain the
+    /// options name, pages are left out that are as there.
+    static formats::Result<ImageWriter> begin(
+        ImageSink& file,
+        const ImageDescription& description,
+        const ImageOptions& options,
+        ImageDifference* base = nullptr);
 
     /// As vmm::encode makes them.
     formats::Status add_machine_state(std::span<const std::byte> state);
@@ -47,7 +53,8 @@ private:
         ImageSink& file,
         const formats::ImageId& id,
         const ImageDescription& description,
-        const ImageOptions& options);
+        const ImageOptions& options,
+        ImageDifference* base);
     formats::Status add_section(
         formats::SectionType type,
         Need need,
@@ -56,11 +63,13 @@ private:
     formats::Status append_next();
     formats::Status append(const EncodedSection& section);
     formats::Status add_page(formats::PageRange page, std::span<const std::byte> bytes);
+    formats::Result<bool> is_needed(formats::Gfn page, std::span<const std::byte> bytes);
     formats::Status add_page_map();
     formats::Status flush_pages();
     formats::Status write_end();
 
     ImageSink* file_;
+    ImageDifference* base_; ///< null: what is given is not compared
     ImageOptions options_;
     formats::ImageId id_;
     formats::ImageBlock header_;

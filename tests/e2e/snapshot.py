@@ -90,6 +90,89 @@ class Snapshot(HostCase):
         self.wherry("resume", "b")
         self.assert_goes_on_from(b, before)
 
+    def make_key(self):
+        key = self.directory / "key"
+        key.write_bytes(bytes(range(32)))
+        key.chmod(0o600)
+        return key
+
+    def test_N01_a_chain_of_ten_live_increments(self):
+        a = self.run_vm("a")
+        a.wait_for_reports(3)
+        key = self.make_key()
+        how = ["--encrypt", key]
+        self.snapshot("a", "0.wimg", *how)
+        for number in range(1, 11):
+            before = a.reports()[-1]
+            self.snapshot("a", f"{number}.wimg", "--base", f"{number - 1}.wimg", *how)
+        self.assert_goes_on(a)
+        self.kill(a)
+        self.assertIn("10", self.wherry("image", "verify", "10.wimg", "--key", key).stdout)
+        chain = json.loads(
+            self.wherry("image", "ls-chain", "10.wimg", "--key", key, "--json").stdout)
+        self.assertEqual(len(chain["images"]), 11)
+        # Not what the guest reads alone.
+        full, last = (os.path.getsize(self.directory / f"{n}.wimg") for n in (0, 10))
+        self.assertLess(last, full)
+        self.wherry("image", "flatten", "10.wimg", "whole.wimg", "--key", key, *how)
+        same = json.loads(self.wherry(
+            "image", "diff", "10.wimg", "whole.wimg", "--key", key, "--json").stdout)
+        self.assertEqual((same["differing_pages"], same["state_differs"]), (0, False))
+        for name, file, lazily in (("b", "10.wimg", []), ("c", "10.wimg", ["--lazy"]),
+                                   ("d", "whole.wimg", [])):
+            if lazily and "mshv" in HYPERVISOR:
+                continue
+            restored = self.restore(name, file, "--key", str(key), *lazily)
+            self.assert_goes_on_from(restored, before)
+            self.kill(restored)
+
+    def test_N04_what_cannot_be_a_base_is_refused_and_the_vm_goes_on(self):
+        a = self.run_vm("a")
+        key = self.make_key()
+        self.snapshot("a", "plain.wimg")
+        self.snapshot("a", "sealed.wimg", "--encrypt", key)
+        for file, base, more, complaint in (
+                ("x.wimg", "none.wimg", [], "none.wimg"),
+                ("x.wimg", "sealed.wimg", [], "it is encrypted: --key KEYFILE|same key"),
+                ("plain.wimg", "plain.wimg", ["--replace"], "cannot be replaced by an image that"),
+        ):
+            with self.subTest(base=base):
+                refused = self.snapshot("a", file, "--base", base, *more, code=1)
+                self.assertRegex(refused.stderr, complaint)
+        # Elsewhere: it says how it is restored, and so it is.
+        (self.directory / "else").mkdir()
+        done = self.snapshot("a", "else/x.wimg", "--base", "plain.wimg")
+        self.assertIn(f"--bases {self.directory}", done.stderr)
+        alone = self.wherry("image", "verify", "else/x.wimg", code=1)
+        self.assertIn("the base of", alone.stderr)
+        self.wherry("image", "verify", "else/x.wimg", "--bases", self.directory)
+        # What is to be encrypted may be based on what is not.
+        self.snapshot("a", "x.wimg", "--base", "plain.wimg", "--encrypt", key)
+        self.assert_goes_on(a)
+        # Its base rolled back: an older image under the same name.
+        (self.directory / "sealed.wimg").rename(self.directory / "plain.wimg")
+        refused = self.wherry("restore", "x.wimg", "--key", key, "--name", "b", code=1)
+        self.assertIn("is not what", refused.stderr)
+        self.assertNotIn("b", self.names())
+
+    def test_N04_a_signed_snapshot_is_restored_by_those_who_trust_its_signer(self):
+        a = self.run_vm("a")
+        before = a.wait_for_reports(2)[-1]
+        for name in ("ours", "theirs"):
+            subprocess.run(
+                ["openssl", "genpkey", "-algorithm", "ed25519", "-out", f"{name}.pem"],
+                cwd=self.directory, check=True)
+            subprocess.run(
+                ["openssl", "pkey", "-in", f"{name}.pem", "-pubout", "-out", f"{name}.pub.pem"],
+                cwd=self.directory, check=True)
+            (self.directory / f"{name}.pem").chmod(0o600)
+        self.snapshot("a", "a.wimg", "--sign", "ours.pem", "--layout", "raw")
+        refused = self.wherry(
+            "restore", "a.wimg", "--name", "b", "--trust", "theirs.pub.pem", code=1)
+        self.assertIn("sign", refused.stderr)
+        self.assert_goes_on_from(
+            self.restore("b", "a.wimg", "--trust", "ours.pub.pem"), before)
+
     def test_N06_two_vms_of_one_image_are_two_vms(self):
         a = self.run_vm("a")
         before = a.wait_for_reports(3)[-1]

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // image verify|ls-chain|diff|flatten|convert: images and what they are based on.
-#include "formats/zstd_frame.hpp"
 #include "migrate/image/image_copy.hpp"
 #include "migrate/image/image_difference.hpp"
 #include "tools/cli/image_files.hpp"
@@ -23,50 +22,6 @@
 namespace wherry::tools {
 
 namespace {
-
-/// How a new image is to be written.
-struct NewImage {
-    std::string file;
-    std::string layout = "zstd";
-    int level = migrate::ImageOptions{}.level;
-    std::string key;
-    std::string signing_key;
-};
-
-void add_new_image(CLI::App& command, NewImage& into) {
-    command.add_option("--layout", into.layout, "raw or zstd")
-        ->check(CLI::IsMember({"raw", "zstd"}))
-        ->capture_default_str();
-    command.add_option("--level", into.level, "Of zstd")
-        ->check(CLI::Range(formats::zstd_lowest_level, formats::zstd_highest_level))
-        ->capture_default_str();
-    command.add_option(
-        "--encrypt", into.key, "KEYFILE: 32 bytes or 64 hexadecimal digits (openssl rand -hex 32)");
-    command.add_option(
-        "--sign", into.signing_key, "KEY.pem: an Ed25519 key (openssl genpkey -algorithm ed25519)");
-}
-
-formats::Result<migrate::ImageOptions> options_of(const NewImage& wanted) {
-    migrate::ImageOptions options;
-    options.layout =
-        wanted.layout == "raw" ? migrate::ImageLayout::raw : migrate::ImageLayout::zstd;
-    options.level = wanted.level;
-    if (!wanted.key.empty()) {
-        auto key = migrate::read_key_file(wanted.key);
-        if (!key) {
-            return formats::fail(std::move(key).error());
-        }
-        options.key = *std::move(key);
-    }
-    if (!wanted.signing_key.empty()) {
-        auto key = migrate::read_signing_key(wanted.signing_key);
-        if (!key) {
-            return formats::fail(std::move(key).error());
-        }
-        options.signing_key = *std::move(key);
-    }
-    return options;
-}
 
 /// Whether it can be verified from outside only.
 formats::Result<bool> is_closed(const ImageQuestion& asked) {
@@ -203,7 +158,8 @@ ExitCode diff(const ImageQuestion& asked, const std::string& other_file) {
 using Copy = std::function<formats::Status(
     migrate::ImageChain&, const std::filesystem::path&, const migrate::ImageOptions&)>;
 
-ExitCode copy(const ImageQuestion& asked, const NewImage& wanted, const Copy& make) {
+ExitCode copy(
+    const ImageQuestion& asked, const std::string& file, const NewImage& wanted, const Copy& make) {
     const auto options = options_of(wanted);
     if (!options) {
         return fail_with(options.error());
@@ -212,11 +168,11 @@ ExitCode copy(const ImageQuestion& asked, const NewImage& wanted, const Copy& ma
     if (!chain) {
         return fail_with(chain.error());
     }
-    if (const auto made = make(*chain, wanted.file, *options); !made) {
+    if (const auto made = make(*chain, file, *options); !made) {
         return fail_with(made.error());
     }
     ImageQuestion shown;
-    shown.file = wanted.file;
+    shown.file = file;
     shown.key = wanted.key;
     const auto image = open_for(shown);
     if (!image) {
@@ -233,15 +189,16 @@ void add_copy(
     const std::string& name,
     const std::string& about,
     const Copy& make) {
+    const auto out = std::make_shared<std::string>();
     const auto wanted = std::make_shared<NewImage>();
     auto* command = image.add_subcommand(name, about);
     command->add_option("file", asked->file, "The image")->required();
-    command->add_option("out", wanted->file, "The file to make")->required();
+    command->add_option("out", *out, "The file to make")->required();
     add_question(*command, *asked);
     add_new_image(*command, *wanted);
-    command->callback([&action, asked, wanted, make] {
-        action = [asked, wanted, make] {
-            return copy(*asked, *wanted, make);
+    command->callback([&action, asked, out, wanted, make] {
+        action = [asked, out, wanted, make] {
+            return copy(*asked, *out, *wanted, make);
         };
     });
 }

@@ -2,6 +2,7 @@
 #include "tools/cli/image_files.hpp"
 
 #include "formats/error_message.hpp"
+#include "formats/zstd_frame.hpp"
 #include "tools/json.hpp"
 #include "tools/quantities.hpp"
 
@@ -126,6 +127,21 @@ void add_access(CLI::App& command, ImageQuestion& into) {
 void add_question(CLI::App& command, ImageQuestion& into) {
     add_access(command, into);
     command.add_flag("--json", into.is_json, "One JSON object");
+}
+
+void add_new_image(CLI::App& command, NewImage& into) {
+    command
+        .add_option(
+            "--layout", into.layout, "zstd (compressed in small chunks) or raw (as memory is)")
+        ->check(CLI::IsMember({"zstd", "raw"}))
+        ->capture_default_str();
+    command.add_option("--level", into.level, "Of zstd: higher is smaller, and slower")
+        ->check(CLI::Range(formats::zstd_lowest_level, formats::zstd_highest_level))
+        ->capture_default_str();
+    command.add_option(
+        "--encrypt", into.key, "KEYFILE: 32 bytes or 64 hexadecimal digits (openssl rand -hex 32)");
+    command.add_option(
+        "--sign", into.signing_key, "KEY.pem: an Ed25519 key (openssl genpkey -algorithm ed25519)");
 }
 
 formats::Result<migrate::ImageAccess> access_of(const ImageQuestion& asked) {

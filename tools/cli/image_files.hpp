@@ -5,6 +5,7 @@
 #include "formats/result.hpp"
 #include "migrate/image/image_chain.hpp"
 #include "tools/cli/commands.hpp"
+#include "tools/new_image.hpp"
 
 #include <memory>
 #include <string>
@@ -32,6 +33,9 @@ formats::Result<migrate::ImageAccess> access_of(const ImageQuestion& asked);
 formats::Result<migrate::ImageReader> open_for(const ImageQuestion& asked);
 formats::Result<migrate::ImageChain>
 open_chain_for(const ImageQuestion& asked, const std::string& file);
+
+/// --layout, --level, --encrypt and --sign.
+void add_new_image(CLI::App& command, NewImage& into);
 
 api::Image describe(const migrate::ImageReader& image);
 /// Several lines, or one JSON object.

@@ -3,6 +3,7 @@
 #include "tools/api_client.hpp"
 #include "tools/cli/commands.hpp"
 #include "tools/cli/follow.hpp"
+#include "tools/cli/image_files.hpp"
 #include "tools/cli/stream_relay.hpp"
 #include "tools/json.hpp"
 #include "tools/quantities.hpp"
@@ -32,13 +33,19 @@ struct Options {
     bool is_live = false;
     bool is_paused = false;
     std::string downtime = "100ms";
-    std::string layout = "zstd";
-    std::optional<int> level;
+    NewImage image;
+    std::string base;
+    std::string bases;
     bool replace = false;
     bool json = false;
 
     [[nodiscard]] bool is_streamed() const { return file == standard_output; }
 };
+
+/// The instance has a working directory of its own.
+std::string absolute(const std::string& path) {
+    return path.empty() ? path : std::filesystem::absolute(path).string();
+}
 
 Result<api::SnapshotRequest> request_from(const Options& options) {
     const auto downtime = parse_duration(options.downtime);
@@ -47,22 +54,38 @@ Result<api::SnapshotRequest> request_from(const Options& options) {
     }
     api::SnapshotRequest request;
     if (!options.is_streamed()) {
-        // The instance has a working directory of its own.
-        request.set_file(std::filesystem::absolute(options.file).string());
+        request.set_file(absolute(options.file));
     }
     request.set_way(options.is_paused ? "paused" : "live");
     request.set_downtime_ms(static_cast<double>(downtime->count()));
     request.set_replace(options.replace);
-    request.set_layout(options.layout);
-    if (options.level) {
-        request.set_level(*options.level);
-    }
+    request.set_layout(options.image.layout);
+    request.set_level(options.image.level);
+    request.set_encrypt(absolute(options.image.key));
+    request.set_sign(absolute(options.image.signing_key));
+    request.set_base(absolute(options.base));
+    request.set_bases(absolute(options.bases));
     return request;
+}
+
+/// A restore looks for it beside the image that is based on it.
+void tell_where_base_is(const Options& options) {
+    const auto base = std::filesystem::absolute(options.base).parent_path();
+    if (options.is_streamed() || std::filesystem::absolute(options.file).parent_path() != base) {
+        fmt::print(
+            stderr,
+            "wherry: note: it is restored together with {}: --bases {}\n",
+            options.base,
+            base.string());
+    }
 }
 
 ExitCode conclude(const Options& options, const api::Job& job) {
     for (const auto& note : job.report().notes()) {
         fmt::print(stderr, "wherry: note: {}\n", note);
+    }
+    if (job.state() == "done" && !options.base.empty()) {
+        tell_where_base_is(options);
     }
     if (job.state() != "done") {
         print_error(error_from(job.failure()));
@@ -146,6 +169,7 @@ void add_snapshot(CLI::App& app, Action& action) {
         "goes\n"
         "on. Ctrl-C cancels, twice leaves the snapshot running by itself.\n"
         "Examples: wherry snapshot a a.wimg\n"
+        "          wherry snapshot a b.wimg --base a.wimg\n"
         "          wherry snapshot a - | ssh host2 wherry restore - --name a2");
     command->add_option("name", options->name, "The VM")->required();
     command
@@ -161,13 +185,14 @@ void add_snapshot(CLI::App& app, Action& action) {
             "--paused", options->is_paused, "The VM stands still while its memory is written")
         ->excludes(live);
     command->add_option("--downtime", options->downtime, "Longest stop to aim for (100ms)");
-    command
-        ->add_option(
-            "--layout",
-            options->layout,
-            "zstd (compressed in small chunks) or raw (as memory is) (zstd)")
-        ->check(CLI::IsMember({"zstd", "raw"}));
-    command->add_option("--level", options->level, "Of zstd: higher is smaller, and slower (1)");
+    add_new_image(*command, options->image);
+    auto* base = command->add_option(
+        "--base",
+        options->base,
+        "An image of this VM, with the same key if it is encrypted: write only what differs from "
+        "it");
+    command->add_option("--bases", options->bases, "Where its own bases are, if not beside it")
+        ->needs(base);
     command->add_flag(
         "--replace",
         options->replace,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A snapshot of the VM, as a job of the instance: no migration meanwhile, and the other way round.
-#include "formats/zstd_frame.hpp"
 #include "migrate/image/stream_sink.hpp"
 #include "migrate/snapshot_session.hpp"
 #include "tools/instance/request_numbers.hpp"
 #include "tools/instance/vmm_instance.hpp"
 #include "tools/json.hpp"
+#include "tools/new_image.hpp"
 
 #include <chrono>
 #include <utility>
@@ -20,6 +20,27 @@ using formats::fail;
 using formats::Result;
 
 namespace {
+
+/// An encrypted one is opened with the key that the new one gets.
+Result<std::shared_ptr<migrate::ImageChain>>
+base_from(const api::SnapshotRequest& request, const migrate::ImageOptions& image) {
+    migrate::ImageAccess access;
+    access.key = image.key;
+    access.place = migrate::ChainPlace::base;
+    auto base = migrate::ImageChain::open(request.base(), access, request.bases());
+    if (!base) {
+        return fail(std::move(base).error());
+    }
+    for (const auto& each : base->images()) {
+        std::error_code other;
+        if (!request.stream() && std::filesystem::equivalent(each.name(), request.file(), other)) {
+            return fail(
+                ErrorCode::invalid_argument,
+                each.name() + " cannot be replaced by an image that is based on it");
+        }
+    }
+    return std::make_shared<migrate::ImageChain>(*std::move(base));
+}
 
 Result<migrate::SnapshotOptions> options_from(const api::SnapshotRequest& request) {
     if (auto good = check_numbers({{"downtime_ms", request.downtime_ms()}}); !good) {
@@ -38,28 +59,29 @@ Result<migrate::SnapshotOptions> options_from(const api::SnapshotRequest& reques
     if (request.downtime_ms() > 0) {
         options.policy.downtime = from_ms(request.downtime_ms());
     }
-    if (request.layout() == "raw") {
-        options.image.layout = migrate::ImageLayout::raw;
-    } else if (!request.layout().empty() && request.layout() != "zstd") {
-        return fail(
-            ErrorCode::invalid_argument,
-            fmt::format("'{}' is no layout: it is zstd or raw", request.layout()));
+    NewImage wanted;
+    if (!request.layout().empty()) {
+        wanted.layout = request.layout();
     }
     if (request.has_level()) {
-        options.image.level = request.level();
+        wanted.level = request.level();
     }
-    if (options.image.level < formats::zstd_lowest_level ||
-        options.image.level > formats::zstd_highest_level) {
-        return fail(
-            ErrorCode::invalid_argument,
-            fmt::format(
-                "a level of zstd is {} to {}, not {}",
-                formats::zstd_lowest_level,
-                formats::zstd_highest_level,
-                options.image.level));
+    wanted.key = request.encrypt();
+    wanted.signing_key = request.sign();
+    auto image = options_of(wanted);
+    if (!image) {
+        return fail(std::move(image).error());
     }
+    options.image = *std::move(image);
     if (auto good = options.policy.check(); !good) {
         return fail(std::move(good).error());
+    }
+    if (!request.base().empty()) {
+        auto base = base_from(request, options.image);
+        if (!base) {
+            return fail(std::move(base).error().during("the base"));
+        }
+        options.base = *std::move(base);
     }
     return options;
 }

@@ -2,10 +2,16 @@
 // Snapshots of a machine without a CPU, whose guest writes whenever its log is read, and of one
 // that writes as fast as it can; on a disk that fails, and cancelled at every moment.
 #include "harness.hpp"
+#include "migrate/image/guest_restore.hpp"
+#include "migrate/image/image_increment.hpp"
 #include "migrate/snapshot_session.hpp"
 #include "tests/support/image_bench.hpp"
 #include "tests/support/memory_disk.hpp"
+#include "tests/support/temp_directory.hpp"
 
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <optional>
 
 #include <doctest/doctest.h>
@@ -69,14 +75,23 @@ struct Case {
     std::vector<std::string> disk_names() { return *disk.directory()->names(); }
     [[nodiscard]] ImageReader reader() { return reader_of(disk.bytes_of("x.wimg")); }
     /// The guest of the image, as it finds itself.
-    std::string check_restored() {
-        auto image = reader();
+    std::string check_restored() { return check_restored(reader()); }
+    template <typename Image>
+    std::string check_restored(Image image) {
         must(image.verify());
         RunWitness other_witness; // it is another VM
         TestMachine restored{machine_options, other_witness};
         must(restore_guest(image, restored));
         must(restored.resume());
         return restored.check();
+    }
+    /// Its image, as a file.
+    std::filesystem::path save(const std::filesystem::path& path) {
+        const auto& bytes = disk.bytes_of("x.wimg");
+        std::ofstream file{path, std::ios::binary};
+        file.write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+        REQUIRE(file.flush());
+        return path;
     }
 };
 
@@ -126,6 +141,73 @@ TEST_SUITE("migrate.snapshot") {
         CHECK(test.check_restored() == "");
         CHECK_FALSE(test.reader().description().plan.stays_paused);
         CHECK(outcome.report.rounds.size() == 1);
+    }
+
+    TEST_CASE("N01 a snapshot that is based on another one has what differs, and is the guest") {
+        const TempDirectory directory;
+        for (const auto way : {SnapshotWay::live, SnapshotWay::paused}) {
+            for (int i = 0; i < 10; ++i) {
+                Case first{busy_guest()};
+                REQUIRE_FALSE(first.run().error);
+                const auto base = first.save(directory.path() / "base.wimg");
+                Case test{busy_guest()};
+                test.machine = std::move(first.machine);
+                test.options.way = way;
+                test.options.base = std::make_shared<ImageChain>(must(ImageChain::open(base)));
+                const auto& outcome = test.run();
+                REQUIRE_FALSE(outcome.error);
+                test.check_guest();
+                CHECK(outcome.report.rounds.front().raw_pages < PageCount{160});
+                const auto image = test.save(directory.path() / "image.wimg");
+                CHECK(test.check_restored(must(ImageChain::open(image))) == "");
+            }
+        }
+    }
+
+    TEST_CASE("N01 a page that becomes again what it was in the base is told of once more") {
+        const TempDirectory directory;
+        Case first;
+        REQUIRE_FALSE(first.run().error);
+        const auto path = first.save(directory.path() / "base.wimg");
+        auto base = must(ImageChain::open(path));
+        const auto& memory = first.machine->memory();
+        ImageOptions options{.given = GivenPages::again};
+        auto increment = must(ImageIncrement::on(base, memory, options));
+        std::vector<std::byte> as_it_was(formats::page_size);
+        const auto page = range(1, 1);
+        must(base.for_each_run([&](formats::PageRange pages, std::span<const std::byte> bytes) {
+            if (pages.contains(page)) {
+                const auto from = formats::bytes_of(page.first() - pages.first()).value();
+                std::ranges::copy(bytes.subspan(from, formats::page_size), as_it_was.begin());
+            }
+            return formats::Status{};
+        }));
+        auto other = as_it_was;
+        other[7] ^= std::byte{1};
+        MemoryDisk disk;
+        auto file = must(NewImageFile::create(disk.directory(), "y.wimg"));
+        auto writer =
+            must(ImageWriter::begin(file, base.description(), options, &increment.difference()));
+        must(writer.add_pages(page, as_it_was)); // is in the base
+        CHECK(writer.raw_pages() == PageCount{0});
+        must(writer.add_pages(page, other));
+        must(writer.add_pages(page, as_it_was));
+        CHECK(writer.raw_pages() == PageCount{2});
+    }
+
+    TEST_CASE("a snapshot is not based on the image of another machine, or on half a guest") {
+        const TempDirectory directory;
+        Case first;
+        first.options.description.extent = ImageExtent::source_half;
+        REQUIRE_FALSE(first.run().error);
+        const auto half = first.save(directory.path() / "half.wimg");
+        Case test;
+        test.options.base = std::make_shared<ImageChain>(must(ImageChain::open(half)));
+        const auto& outcome = test.run();
+        REQUIRE(outcome.error);
+        CHECK(outcome.error->text().find("only a whole guest is a base") != std::string::npos);
+        test.check_guest();
+        test.check_nothing_is_left();
     }
 
     TEST_CASE("a guest that was paused stays so, here and in its image") {
