@@ -28,14 +28,6 @@ Status accept(const ImageDescription& image, std::string name, const HostOffer& 
     return accepted ? Status{} : fail(std::move(accepted).error().during(std::move(name)));
 }
 
-/// Why its guest cannot run here before its memory is all there; empty: it can. Post-copy into
-/// fresh memory is not enough for the Microsoft hypervisor as it stands: guests ended with what it
-/// does not support at their first pages.
-std::string obstacle_to_laziness(const vmm::BackendCapabilities& backend) {
-    return backend.name.starts_with("mshv") ? "not built for " + backend.name + " yet"
-                                            : backend.postcopy_obstacle;
-}
-
 Result<vmm::MachineState> state_of(ImageReader& image, vmm::Machine& machine) {
     if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
         return fail(std::move(fits).error().during(image.name()));
@@ -103,7 +95,7 @@ Status restore_guest(ImageStream& image, vmm::Machine& machine) {
 
 Result<std::unique_ptr<LazyMemory>> restore_guest_lazily(
     ImageChain image, vmm::Machine& machine, LazyMemoryOptions options, LazyMemoryEvents events) {
-    if (const auto obstacle = obstacle_to_laziness(machine.backend()); !obstacle.empty()) {
+    if (const auto& obstacle = machine.backend().postcopy_obstacle; !obstacle.empty()) {
         return fail(
             ErrorCode::unsupported,
             "a guest cannot run here before its memory is all there (restore it without --lazy): " +

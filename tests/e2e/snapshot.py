@@ -120,8 +120,6 @@ class Snapshot(HostCase):
         self.assertEqual((same["differing_pages"], same["state_differs"]), (0, False))
         for name, file, lazily in (("b", "10.wimg", []), ("c", "10.wimg", ["--lazy"]),
                                    ("d", "whole.wimg", [])):
-            if lazily and "mshv" in HYPERVISOR:
-                continue
             restored = self.restore(name, file, "--key", str(key), *lazily)
             self.assert_goes_on_from(restored, before)
             self.kill(restored)

@@ -103,7 +103,8 @@ WindowSource::~WindowSource() {
 }
 
 PageCount WindowSource::missing() const noexcept {
-    return pages_->missing();
+    const PageCount missing = pages_->missing();
+    return missing > PageCount{0} ? missing : PageCount{absent_pages_};
 }
 std::vector<PageRange> WindowSource::missing_pages() const {
     return pages_->missing_pages();
@@ -151,6 +152,7 @@ Status WindowSource::leave_out(std::span<const PageBitmap> missing) {
         while (const auto run = missing[number].next_run(at, PageCount{1})) {
             const PageRange window = window_of(run->first());
             regions_[number].absent.set(window);
+            absent_pages_ += window.count().value();
             at = window.end();
         }
     }
@@ -234,19 +236,15 @@ Status WindowSource::map_complete(PageRange pages) {
         region->taken.clear(window);
         if (outcome) {
             region->absent.clear(window);
+            absent_pages_ -= window.count().value();
         }
     });
     return outcome;
 }
 
 Status WindowSource::disarm() {
-    {
-        const std::scoped_lock held{gate_.lock_};
-        const bool is_whole = std::ranges::all_of(
-            regions_, [](const Region& region) { return region.absent.is_empty(); });
-        if (missing() == PageCount{0} && !is_whole) {
-            return fail(ErrorCode::wrong_state, "pages that have come are not mapped yet");
-        }
+    if (pages_->missing() == PageCount{0} && absent_pages_ > 0) {
+        return fail(ErrorCode::wrong_state, "pages that have come are not mapped yet");
     }
     if (auto disarmed = pages_->disarm(); !disarmed) {
         return disarmed;

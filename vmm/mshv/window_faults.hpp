@@ -10,7 +10,9 @@
 #include "vmm/mshv/guest_map.hpp"
 #include "vmm/userfault_source.hpp"
 
+#include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -75,6 +77,7 @@ public:
     formats::Result<formats::PageCount>
     place(formats::PageRange pages, std::span<const std::byte> bytes) override;
     formats::Result<formats::PageCount> place_zero(formats::PageRange pages) override;
+    /// Not zero either while pages that have come are about to be mapped.
     [[nodiscard]] formats::PageCount missing() const noexcept override;
     [[nodiscard]] std::vector<formats::PageRange> missing_pages() const override;
     [[nodiscard]] std::vector<formats::PageRange> wanted_pages() const override;
@@ -101,7 +104,8 @@ private:
     WindowGate& gate_;
     bool kernel_pins_;
     std::unique_ptr<UserfaultSource> pages_;
-    std::vector<Region> regions_; ///< under the gate's lock
+    std::vector<Region> regions_;                 ///< under the gate's lock
+    std::atomic<std::uint64_t> absent_pages_ = 0; ///< of all regions
 };
 
 } // namespace wherry::vmm::mshv

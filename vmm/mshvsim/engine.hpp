@@ -25,6 +25,7 @@ public:
         resolved,  ///< it is there now
         intercept, ///< mapped, but this access is for the VMM to see
         unmapped,
+        vacated, ///< unmapped, and was not before: the VMM may bring it back
     };
     MemoryFaults() = default;
     MemoryFaults(const MemoryFaults&) = delete;

@@ -139,7 +139,8 @@ std::optional<Exit> KvmVcpu::serve_memory() {
             return std::nullopt;
         }
     }
-    const bool is_mapped = answer != MemoryFaults::Answer::unmapped;
+    const bool is_mapped =
+        answer == MemoryFaults::Answer::resolved || answer == MemoryFaults::Answer::intercept;
     return is_write ? settle_memory_write(gpa, is_mapped) : settle_memory_read(gpa, is_mapped);
 }
 
@@ -171,7 +172,6 @@ std::optional<Exit> KvmVcpu::serve_internal_error() {
     if (last_error_ == here) {
         return Exit{.kind = Exit::Kind::unsupported, .value = area_->internal.suberror};
     }
-    last_error_ = here;
     for (const std::uint64_t linear :
          {rip,
           rip + longest_instruction,
@@ -182,19 +182,39 @@ std::optional<Exit> KvmVcpu::serve_internal_error() {
           view.system.idt.base,
           view.system.gdt.base,
           view.system.tr.base}) {
-        const auto found = mshvsim::translate(memory_, view.system, linear, {});
-        if (found.outcome != Translation::Outcome::success &&
-            found.outcome != Translation::Outcome::table_unreadable) {
-            continue;
+        const bool is_the_instructions = linear == rip || linear == operand;
+        if (auto missing = reach(view.system, linear, is_the_instructions)) {
+            missing->access = linear == rip ? Access::execute : Access::read;
+            last_error_.reset(); // it is here with the next try, which may lack something else
+            return missing;
+        }
+    }
+    last_error_ = here;
+    return std::nullopt;
+}
+
+/// Makes the page at `linear` accessible, and the tables on the way to it; what the VMM has to
+/// bring comes back. Where there is no RAM counts only for what the instruction itself touches.
+std::optional<Exit>
+KvmVcpu::reach(const SystemRegisters& system, std::uint64_t linear, bool is_the_instructions) {
+    using Outcome = Translation::Outcome;
+    constexpr int most_steps = 6; // five levels of tables, and the page
+    for (int step = 0; step < most_steps; ++step) {
+        const auto found = mshvsim::translate(memory_, system, linear, {});
+        if (found.outcome != Outcome::success && found.outcome != Outcome::table_unreadable) {
+            return std::nullopt;
         }
         const auto answer = memory_.touch(found.gpa, Access::read);
-        if (answer != MemoryFaults::Answer::resolved && (linear == rip || linear == operand)) {
+        if (answer == MemoryFaults::Answer::intercept || answer == MemoryFaults::Answer::vacated ||
+            (answer == MemoryFaults::Answer::unmapped && is_the_instructions)) {
             return Exit{
                 .kind = Exit::Kind::memory,
-                .access = linear == rip ? Access::execute : Access::read,
                 .is_mapped = answer == MemoryFaults::Answer::intercept,
                 .gpa = found.gpa,
                 .gva = linear};
+        }
+        if (found.outcome == Outcome::success || answer != MemoryFaults::Answer::resolved) {
+            return std::nullopt;
         }
     }
     return std::nullopt;

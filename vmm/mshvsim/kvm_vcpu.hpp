@@ -62,6 +62,8 @@ private:
     std::optional<Exit> serve_memory();
     std::optional<Exit> serve_fault_of_host();
     std::optional<Exit> serve_internal_error();
+    std::optional<Exit>
+    reach(const SystemRegisters& system, std::uint64_t linear, bool is_the_instructions);
     Exit describe_port();
     std::optional<Exit> settle_port_in(Exit exit);
     std::optional<Exit> settle_port_out(Exit exit);
@@ -80,7 +82,8 @@ private:
     std::size_t run_size_;
     MemoryFaults& memory_;
     std::optional<std::uint64_t> open_signals_;
-    /// RIP and operand that KVM gave up on last, as linear addresses.
+    /// RIP and operand that KVM gave up on last, as linear addresses, with nothing missing for
+    /// them.
     std::optional<std::pair<std::uint64_t, std::uint64_t>> last_error_;
 };
 

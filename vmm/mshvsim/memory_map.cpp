@@ -114,13 +114,31 @@ int MemoryMap::map(const mshv::abi::ioctls::MemoryRegion& wanted) {
             }
         }
     }
-    std::erase_if(ghosts_, [&](const Ghost& ghost) {
+    std::erase_if(ghosts_, [&](const Stretch& ghost) {
         return ghost.first_gfn - region->first_gfn < region->pages ||
                region->first_gfn - ghost.first_gfn < ghost.pages;
     });
+    occupy(*region);
     regions_.push_back(std::move(region));
     request_scan();
     return 0;
+}
+
+void MemoryMap::occupy(const Region& region) {
+    const std::uint64_t end = region.first_gfn + region.pages;
+    std::vector<Stretch> left;
+    for (const Stretch& gap : vacated_) {
+        const std::uint64_t gap_end = gap.first_gfn + gap.pages;
+        if (gap.first_gfn < region.first_gfn) {
+            left.push_back({gap.first_gfn, std::min(gap_end, region.first_gfn) - gap.first_gfn});
+        }
+        if (gap_end > end) {
+            const std::uint64_t first = std::max(gap.first_gfn, end);
+            left.push_back({first, gap_end - first});
+        }
+    }
+    vacated_ = std::move(left);
+    is_vacated_ = !vacated_.empty();
 }
 
 int MemoryMap::unmap(const mshv::abi::ioctls::MemoryRegion& wanted) {
@@ -148,6 +166,9 @@ int MemoryMap::unmap(const mshv::abi::ioctls::MemoryRegion& wanted) {
             }
         }
     }
+    vacated_.push_back({region->first_gfn, region->pages});
+    is_vacated_ = true;
+    ++generation_;
     regions_.remove(region);
     return 0;
 }
@@ -208,9 +229,13 @@ MemoryFaults::Answer MemoryMap::touch(std::uint64_t gpa, Access access) {
     std::unique_lock held{lock_};
     const auto region = find(gfn);
     if (region == nullptr) {
-        const bool is_ghost = std::ranges::any_of(
-            ghosts_, [gfn](const Ghost& ghost) { return gfn - ghost.first_gfn < ghost.pages; });
-        return is_ghost ? Answer::intercept : Answer::unmapped;
+        const auto is_in = [gfn](const Stretch& some) {
+            return gfn - some.first_gfn < some.pages;
+        };
+        if (std::ranges::any_of(ghosts_, is_in)) {
+            return Answer::intercept;
+        }
+        return std::ranges::any_of(vacated_, is_in) ? Answer::vacated : Answer::unmapped;
     }
     if ((access == Access::write && !region->is_writable) ||
         (access == Access::execute && !region->is_executable)) {

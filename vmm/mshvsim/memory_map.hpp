@@ -40,9 +40,11 @@ public:
     /// them could not be touched by KVM (README.md). Does nothing unless asked by request_scan().
     void map_populated();
     void request_scan() noexcept { ++scans_wanted_; }
-    /// Changes with every window that is mapped.
+    /// Changes with every window that is mapped, and every region that goes.
     [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
     [[nodiscard]] bool has_unmapped() const noexcept { return unmapped_windows_ != 0; }
+    /// Whether the hypervisor may find something missing that is or was the guest's.
+    [[nodiscard]] bool has_gaps() const noexcept { return has_unmapped() || is_vacated_; }
 
     /// Property GPA_PAGE_ACCESS_TRACKING: status of the hypervisor.
     std::uint16_t set_tracking(bool enabled);
@@ -60,13 +62,14 @@ private:
         [[nodiscard]] bool has(std::uint64_t gfn) const noexcept { return gfn - first_gfn < pages; }
     };
     using RegionPointer = std::shared_ptr<Region>; // owned by the list, and by a fault under way
-    struct Ghost {                                 // still mapped NO_ACCESS after its region went
+    struct Stretch {
         std::uint64_t first_gfn, pages;
     };
 
     int check(const mshv::abi::ioctls::MemoryRegion& wanted, bool is_initialized);
     int map(const mshv::abi::ioctls::MemoryRegion& wanted);
     int unmap(const mshv::abi::ioctls::MemoryRegion& wanted);
+    void occupy(const Region& region);
     RegionPointer find(std::uint64_t gfn);
     [[nodiscard]] std::uint64_t window_count(const Region& region) const noexcept;
     [[nodiscard]] std::uint64_t pages_in(const Region& region, std::uint64_t window) const noexcept;
@@ -84,7 +87,8 @@ private:
     std::uint64_t window_pages_;
     std::mutex lock_;
     std::list<RegionPointer> regions_;
-    std::vector<Ghost> ghosts_;
+    std::vector<Stretch> ghosts_;  ///< still mapped NO_ACCESS after their region went
+    std::vector<Stretch> vacated_; ///< whose region went, and none came
     std::vector<std::uint32_t> free_slots_;
     std::uint32_t next_slot_ = 0;
     std::atomic<bool> is_tracking_ = false;
@@ -93,6 +97,7 @@ private:
     std::mutex scanning_;                       ///< taken before lock_
     std::atomic<std::uint64_t> generation_ = 0;
     std::atomic<std::uint64_t> unmapped_windows_ = 0;
+    std::atomic<bool> is_vacated_ = false; ///< somewhere
 };
 
 } // namespace wherry::vmm::mshvsim

@@ -173,18 +173,21 @@ std::optional<Message> Vp::make_ready() {
 /// KVM cannot take such a fault, so that they are looked at before.
 std::optional<Exit> Vp::fault_of_hypervisor() {
     auto& memory = hypervisor_.memory;
-    if (!memory.has_unmapped()) {
+    if (!memory.has_gaps()) {
         return std::nullopt;
     }
     const SystemRegisters& system = registers_.shadow().system();
     std::optional<Exit> fault;
     const auto reach = [&](std::uint64_t gpa, std::optional<std::uint64_t> gva, Access access) {
-        if (!fault && !memory.rights(gpa).read &&
-            memory.touch(gpa, access) == MemoryFaults::Answer::intercept) {
+        if (fault || memory.rights(gpa).read) {
+            return !fault.has_value();
+        }
+        const auto answer = memory.touch(gpa, access);
+        if (answer == MemoryFaults::Answer::intercept || answer == MemoryFaults::Answer::vacated) {
             fault = Exit{
                 .kind = Exit::Kind::memory,
                 .access = access,
-                .is_mapped = true,
+                .is_mapped = answer == MemoryFaults::Answer::intercept,
                 .gpa = gpa,
                 .gva = gva};
         }
