@@ -6,7 +6,10 @@
 #include "migrate/image/image_difference.hpp"
 #include "tests/support/image_bench.hpp"
 
+#include <cstddef>
 #include <filesystem>
+#include <fstream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -79,6 +82,12 @@ PageCount changed_pages(const std::string& before, const std::string& after) {
             before.compare(at, formats::page_size, after, at, formats::page_size) == 0 ? 0U : 1U};
     }
     return changed;
+}
+
+void write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+    std::ofstream file{path, std::ios::binary | std::ios::trunc};
+    file.write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+    REQUIRE(file.flush());
 }
 
 std::string refusal_of(const formats::Result<ImageChain>& chain) {
@@ -219,6 +228,52 @@ TEST_SUITE("migrate.image.chain") {
             CHECK(chain.error().text().contains("the base of "));
             must(ImageChain::open(bench.path(1), {}, other));
         }
+    }
+
+    TEST_CASE("N03 no byte of a chain can be wrong unnoticed, in whichever of its images") {
+        ChainBench bench;
+        bench.write_first();
+        for (int number = 1; number <= 2; ++number) {
+            bench.go_on(number);
+            bench.write_next(number);
+        }
+        for (int number = 0; number <= 2; ++number) {
+            const auto right = tests::bytes_of(bench.path(number));
+            for (std::size_t block = 0; block < right.size(); block += formats::image_block) {
+                for (const std::size_t inside : {5U, 60U, 2000U}) {
+                    auto damaged = right;
+                    tests::flip(damaged, block + inside);
+                    write_file(bench.path(number), damaged);
+                    auto chain = ImageChain::open(bench.path(2));
+                    const auto good = chain ? chain->verify() : formats::fail(chain.error());
+                    REQUIRE_FALSE(good.has_value());
+                    // Which image, or that the base is another one than meant.
+                    CHECK_MESSAGE(
+                        good.error().text().contains(fmt::format("{}.wimg", number)),
+                        good.error().text());
+                }
+            }
+            write_file(bench.path(number), right);
+        }
+        CHECK(refusal_of(ImageChain::open(bench.path(2))).empty());
+    }
+
+    TEST_CASE("N04 an image of a chain that is cut off is refused") {
+        ChainBench bench;
+        bench.write_first();
+        bench.go_on(1);
+        bench.write_next(1);
+        for (int number = 0; number <= 1; ++number) {
+            const auto whole = tests::bytes_of(bench.path(number));
+            for (const std::size_t end : tests::boundaries_of(tests::bytes_of(bench.path(0)))) {
+                if (end < whole.size()) {
+                    write_file(bench.path(number), std::span{whole}.first(end));
+                    CHECK_FALSE(ImageChain::open(bench.path(1)).has_value());
+                }
+            }
+            write_file(bench.path(number), whole);
+        }
+        CHECK(refusal_of(ImageChain::open(bench.path(1))).empty());
     }
 
     TEST_CASE("an image with a base is nothing without it") {
