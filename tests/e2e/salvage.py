@@ -116,6 +116,18 @@ class Salvage(HostCase):
         self.assertIn(
             "is there already",
             self.wherry("image", "join", "s.wimg", "d.wimg", "c.wimg", code=1).stderr)
+        # The same of halves that were put away encrypted.
+        key = self.directory / "key"
+        key.write_bytes(bytes(range(32)))
+        key.chmod(0o600)
+        for half in ("s", "d"):
+            self.wherry("image", "convert", f"{half}.wimg", f"{half}2.wimg", "--encrypt", key)
+        self.assertIn("--key", self.wherry(
+            "image", "join", "s2.wimg", "d2.wimg", "c2.wimg", code=1).stderr)
+        self.wherry("image", "join", "s2.wimg", "d2.wimg", "c2.wimg", "--key", key,
+                    "--layout", "raw")
+        same = json.loads(self.wherry("image", "diff", "c.wimg", "c2.wimg", "--json").stdout)
+        self.assertEqual((same["differing_pages"], same["state_differs"]), (0, False))
         # The names of both sides remember that the VM was salvaged.
         self.assertIn(
             "never runs again from here",

@@ -42,18 +42,32 @@ ExitCode show(const ImageQuestion& asked) {
     return ExitCode::done;
 }
 
-ExitCode join(const std::vector<std::string>& files) {
-    auto source = ImageReader::open(files.at(0));
-    auto destination = ImageReader::open(files.at(1));
+struct Join {
+    ImageQuestion halves; ///< with which key they are read
+    std::vector<std::string> files;
+    NewImage image;
+};
+
+ExitCode join(const Join& wanted) {
+    const auto access = access_of(wanted.halves);
+    if (!access) {
+        return fail_with(access.error());
+    }
+    const auto options = options_of(wanted.image);
+    if (!options) {
+        return fail_with(options.error());
+    }
+    auto source = ImageReader::open(wanted.files.at(0), *access);
+    auto destination = ImageReader::open(wanted.files.at(1), *access);
     if (!source || !destination) {
         return fail_with(source ? destination.error() : source.error());
     }
-    const auto joined = migrate::join_halves(*source, *destination, files.at(2), {});
+    const auto& out = wanted.files.at(2);
+    const auto joined = migrate::join_halves(*source, *destination, out, *options);
     if (!joined) {
         return fail_with(joined.error());
     }
-    fmt::print(
-        "{0}: the guest as it is; to let it go on: wherry restore {0} --name NAME\n", files.at(2));
+    fmt::print("{0}: the guest as it is; to let it go on: wherry restore {0} --name NAME\n", out);
     return ExitCode::done;
 }
 
@@ -81,7 +95,6 @@ void add_salvage(CLI::App& app, Action& action) {
 void add_images(CLI::App& app, Action& action) {
     add_salvage(app, action);
     const auto asked = std::make_shared<ImageQuestion>();
-    const auto files = std::make_shared<std::vector<std::string>>();
     auto* image =
         app.add_subcommand("image", "Look at images of VMs, copy them, join halves of one");
     image->require_subcommand(1);
@@ -97,14 +110,20 @@ void add_images(CLI::App& app, Action& action) {
     });
     add_chains(*image, action, asked);
 
+    const auto joined = std::make_shared<Join>();
     auto* join_command = image->add_subcommand(
         "join",
         "Make one image of both halves of a VM that was salvaged on both hosts of a migration.\n"
         "Example: wherry image join source.wimg destination.wimg a.wimg");
-    join_command->add_option("files", *files, "SOURCE DESTINATION OUT")->required()->expected(3);
-    join_command->callback([&action, files] {
-        action = [files] {
-            return join(*files);
+    join_command->add_option("files", joined->files, "SOURCE DESTINATION OUT")
+        ->required()
+        ->expected(3);
+    join_command->add_option(
+        "--key", joined->halves.key, "The key file of halves that are encrypted");
+    add_new_image(*join_command, joined->image);
+    join_command->callback([&action, joined] {
+        action = [joined] {
+            return join(*joined);
         };
     });
 }
