@@ -131,7 +131,7 @@ class Snapshot(HostCase):
         self.snapshot("a", "sealed.wimg", "--encrypt", key)
         for file, base, more, complaint in (
                 ("x.wimg", "none.wimg", [], "none.wimg"),
-                ("x.wimg", "sealed.wimg", [], "it is encrypted: --key KEYFILE|same key"),
+                ("x.wimg", "sealed.wimg", [], "written with that key: --encrypt"),
                 ("plain.wimg", "plain.wimg", ["--replace"], "cannot be replaced by an image that"),
         ):
             with self.subTest(base=base):

@@ -28,6 +28,11 @@ base_from(const api::SnapshotRequest& request, const migrate::ImageOptions& imag
     access.key = image.key;
     access.place = migrate::ChainPlace::base;
     auto base = migrate::ImageChain::open(request.base(), access, request.bases());
+    if (!base && base.error().code() == ErrorCode::authentication && !image.key) {
+        return fail(
+            ErrorCode::authentication,
+            base.error().text() + "; what is based on it is written with that key: --encrypt");
+    }
     if (!base) {
         return fail(std::move(base).error());
     }
