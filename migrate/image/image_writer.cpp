@@ -156,24 +156,22 @@ Status ImageWriter::add_pages(PageRange pages, std::span<const std::byte> bytes)
 }
 
 /// Of a page that was not given before: what a reader would not find without it.
-Result<bool> ImageWriter::is_needed(formats::Gfn page, std::span<const std::byte> bytes) {
-    if (base_ != nullptr) {
-        return base_->differs(page, bytes);
-    }
-    return options_.base || !formats::is_zero_page(bytes.first<formats::page_size>());
+Result<bool>
+ImageWriter::is_needed(formats::Gfn page, std::span<const std::byte> bytes, bool is_zero) {
+    return base_ != nullptr ? base_->differs(page, bytes) : Result<bool>{options_.base || !is_zero};
 }
 
 Status ImageWriter::add_page(PageRange page, std::span<const std::byte> bytes) {
     const auto given = page_map_.chunk_of(page.first());
     formats::invariant(
         !given || options_.given == GivenPages::again, "a page is given to a writer once");
+    const bool is_zero = formats::is_zero_page(bytes.first<formats::page_size>());
     if (!given) {
-        const auto needed = is_needed(page.first(), bytes);
+        const auto needed = is_needed(page.first(), bytes, is_zero);
         if (!needed || !*needed) {
             return needed ? Status{} : fail(needed.error());
         }
     }
-    const bool is_zero = formats::is_zero_page(bytes.first<formats::page_size>());
     const auto add = [&] {
         return is_zero ? batch_.add_zero(page) : batch_.add_raw(page);
     };

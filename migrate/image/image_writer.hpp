@@ -63,7 +63,8 @@ private:
     formats::Status append_next();
     formats::Status append(const EncodedSection& section);
     formats::Status add_page(formats::PageRange page, std::span<const std::byte> bytes);
-    formats::Result<bool> is_needed(formats::Gfn page, std::span<const std::byte> bytes);
+    formats::Result<bool>
+    is_needed(formats::Gfn page, std::span<const std::byte> bytes, bool is_zero);
     formats::Status add_page_map();
     formats::Status flush_pages();
     formats::Status write_end();

@@ -43,6 +43,12 @@ ImageBytes bytes_of(const std::filesystem::path& path) {
     return {bytes.begin(), bytes.end()};
 }
 
+void write_bytes(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+    std::ofstream file{path, std::ios::binary | std::ios::trunc};
+    file.write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+    REQUIRE(file.flush());
+}
+
 ImageReader reader_of(ImageBytes file, const migrate::ImageAccess& access) {
     return must(ImageReader::open(std::make_unique<MemoryImage>(std::move(file)), access));
 }

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,6 +41,8 @@ ImageBytes pages_of(char letter, std::size_t count);
 /// Of the VM "a", always of one id.
 migrate::ImageDescription description_of(migrate::ImageExtent extent);
 ImageBytes bytes_of(const std::filesystem::path& path);
+/// All that the file has then.
+void write_bytes(const std::filesystem::path& path, std::span<const std::byte> bytes);
 /// Called "test.wimg".
 migrate::ImageReader reader_of(ImageBytes file, const migrate::ImageAccess& access = {});
 /// What opening and verifying says; empty: nothing is wrong with it.

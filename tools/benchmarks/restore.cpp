@@ -61,6 +61,7 @@ double ms_since(Clock::time_point begun) {
 
 /// In the order in which they are printed.
 using Figures = std::vector<double>;
+
 Samples no_samples(std::string_view memory, std::string_view how) {
     return Samples{
         {"first_output_ms", "back_to_speed_ms", "until_first_output_GiB_per_s"},

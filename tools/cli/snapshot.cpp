@@ -84,12 +84,14 @@ ExitCode conclude(const Options& options, const api::Job& job) {
     for (const auto& note : job.report().notes()) {
         fmt::print(stderr, "wherry: note: {}\n", note);
     }
-    if (job.state() == "done" && !options.base.empty()) {
-        tell_where_base_is(options);
-    }
     if (job.state() != "done") {
         print_error(error_from(job.failure()));
-    } else if (!options.json) {
+        return exit_code_for(job);
+    }
+    if (!options.base.empty()) {
+        tell_where_base_is(options);
+    }
+    if (!options.json) {
         fmt::print(
             options.is_streamed() ? stderr : stdout,
             "{} is in {}\n{}",

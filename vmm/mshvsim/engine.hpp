@@ -27,6 +27,10 @@ public:
         unmapped,
         vacated, ///< unmapped, and was not before: the VMM may bring it back
     };
+    /// Whether the VMM is to be told, who may bring what is not there.
+    static constexpr bool is_for_vmm(Answer answer) noexcept {
+        return answer == Answer::intercept || answer == Answer::vacated;
+    }
     MemoryFaults() = default;
     MemoryFaults(const MemoryFaults&) = delete;
     MemoryFaults& operator=(const MemoryFaults&) = delete;

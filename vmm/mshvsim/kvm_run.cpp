@@ -205,7 +205,7 @@ KvmVcpu::reach(const SystemRegisters& system, std::uint64_t linear, bool is_the_
             return std::nullopt;
         }
         const auto answer = memory_.touch(found.gpa, Access::read);
-        if (answer == MemoryFaults::Answer::intercept || answer == MemoryFaults::Answer::vacated ||
+        if (MemoryFaults::is_for_vmm(answer) ||
             (answer == MemoryFaults::Answer::unmapped && is_the_instructions)) {
             return Exit{
                 .kind = Exit::Kind::memory,

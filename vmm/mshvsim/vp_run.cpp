@@ -183,7 +183,7 @@ std::optional<Exit> Vp::fault_of_hypervisor() {
             return !fault.has_value();
         }
         const auto answer = memory.touch(gpa, access);
-        if (answer == MemoryFaults::Answer::intercept || answer == MemoryFaults::Answer::vacated) {
+        if (MemoryFaults::is_for_vmm(answer)) {
             fault = Exit{
                 .kind = Exit::Kind::memory,
                 .access = access,

@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 
 #include <doctest/doctest.h>
@@ -87,10 +86,7 @@ struct Case {
     }
     /// Its image, as a file.
     std::filesystem::path save(const std::filesystem::path& path) {
-        const auto& bytes = disk.bytes_of("x.wimg");
-        std::ofstream file{path, std::ios::binary};
-        file.write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
-        REQUIRE(file.flush());
+        write_bytes(path, disk.bytes_of("x.wimg"));
         return path;
     }
 };

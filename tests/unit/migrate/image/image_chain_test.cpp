@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
 #include <span>
 #include <string>
 #include <vector>
@@ -82,12 +81,6 @@ PageCount changed_pages(const std::string& before, const std::string& after) {
             before.compare(at, formats::page_size, after, at, formats::page_size) == 0 ? 0U : 1U};
     }
     return changed;
-}
-
-void write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-    std::ofstream file{path, std::ios::binary | std::ios::trunc};
-    file.write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
-    REQUIRE(file.flush());
 }
 
 std::string refusal_of(const formats::Result<ImageChain>& chain) {
@@ -243,7 +236,7 @@ TEST_SUITE("migrate.image.chain") {
                 for (const std::size_t inside : {5U, 60U, 2000U}) {
                     auto damaged = right;
                     tests::flip(damaged, block + inside);
-                    write_file(bench.path(number), damaged);
+                    tests::write_bytes(bench.path(number), damaged);
                     auto chain = ImageChain::open(bench.path(2));
                     const auto good = chain ? chain->verify() : formats::fail(chain.error());
                     REQUIRE_FALSE(good.has_value());
@@ -253,7 +246,7 @@ TEST_SUITE("migrate.image.chain") {
                         good.error().text());
                 }
             }
-            write_file(bench.path(number), right);
+            tests::write_bytes(bench.path(number), right);
         }
         CHECK(refusal_of(ImageChain::open(bench.path(2))).empty());
     }
@@ -265,13 +258,12 @@ TEST_SUITE("migrate.image.chain") {
         bench.write_next(1);
         for (int number = 0; number <= 1; ++number) {
             const auto whole = tests::bytes_of(bench.path(number));
-            for (const std::size_t end : tests::boundaries_of(tests::bytes_of(bench.path(0)))) {
-                if (end < whole.size()) {
-                    write_file(bench.path(number), std::span{whole}.first(end));
-                    CHECK_FALSE(ImageChain::open(bench.path(1)).has_value());
-                }
+            const ImageAccess of_chain{.place = ChainPlace::youngest};
+            for (const std::size_t end : tests::boundaries_of(whole, of_chain)) {
+                tests::write_bytes(bench.path(number), std::span{whole}.first(end));
+                CHECK_FALSE(ImageChain::open(bench.path(1)).has_value());
             }
-            write_file(bench.path(number), whole);
+            tests::write_bytes(bench.path(number), whole);
         }
         CHECK(refusal_of(ImageChain::open(bench.path(1))).empty());
     }

@@ -308,9 +308,7 @@ TEST_SUITE("migrate.lazy_memory") {
         CHECK(path.filename() == "a.wimg.order");
         const auto good = tests::bytes_of(path);
         const auto write = [&path](const tests::ImageBytes& bytes) {
-            std::ofstream{path, std::ios::binary}.write(
-                reinterpret_cast<const char*>(bytes.data()),
-                static_cast<std::streamsize>(bytes.size()));
+            tests::write_bytes(path, bytes);
         };
         for (std::size_t at = 0; at < good.size(); ++at) {
             auto damaged = good;
