@@ -117,6 +117,9 @@ Status Userfault::unwatch(std::byte* at, Bytes size) const {
     if (::ioctl(fd_.get(), UFFDIO_UNREGISTER, &range) != 0) {
         return fail(formats::system_error(errno, "UFFDIO_UNREGISTER of guest memory"));
     }
+    // The kernel (seen: 6.18) wakes before it ends the watching, and waits in between for faults
+    // that are just beginning: those would wait for ever.
+    wake(at, size);
     return {};
 }
 

@@ -25,6 +25,7 @@ public:
 
     /// From here on each page of the range that is not in the page table is a fault of ours.
     formats::Status watch(std::byte* at, formats::Bytes size) const;
+    /// Undone; whoever waits there goes on.
     formats::Status unwatch(std::byte* at, formats::Bytes size) const;
 
     struct Outcome {

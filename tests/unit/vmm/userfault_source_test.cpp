@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -187,6 +189,40 @@ TEST_SUITE("vmm.userfault_source") {
             CHECK(found[number] == (number % 2 == 0 ? truth(number) : 0));
         }
         must(source->disarm());
+    }
+
+    TEST_CASE("whoever faults at the moment at which watching ends goes on") {
+        constexpr std::uint64_t size = 1024;
+        for (int turn = 0; turn < 200; ++turn) {
+            auto memory = must(GuestMemory::create(formats::bytes_of(PageCount{size})));
+            auto source = source_of(memory);
+            if (!source) {
+                return;
+            }
+            Listener listener;
+            must(arm(
+                *source, memory, {{page(0), page(512)}}, listener, vmm::MemoryBefore::untouched));
+            std::atomic<std::uint64_t> touched = 1;
+            std::thread reader{[&] {
+                for (; touched < size; ++touched) {
+                    std::ignore = value_of(memory, touched == 512 ? 1 : touched.load());
+                }
+            }};
+            while (touched < 2 + static_cast<std::uint64_t>(turn)) {
+                std::this_thread::yield();
+            }
+            must(source->place(page(0), filled(truth(0), 1)));
+            must(source->place(page(512), filled(truth(512), 1)));
+            must(source->disarm());
+            const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{10};
+            while (touched < size && std::chrono::steady_clock::now() < end) {
+                std::this_thread::yield();
+            }
+            const bool has_gone_on = touched == size;
+            source.reset(); // lets go of whoever waits
+            reader.join();
+            REQUIRE(has_gone_on);
+        }
     }
 
     TEST_CASE("a system call on guest memory waits") {
