@@ -11,12 +11,21 @@
 
 namespace wherry::vmm::kvm {
 
+/// How the VM's dirty log is cleared, and pages protected again that it is to see written.
+enum class LogClearing : std::uint8_t {
+    by_reading, ///< a read clears it, and protects
+    /// By KVM_CLEAR_DIRTY_LOG: a fetch protects only the pages that it reports, and only after they
+    /// were read out.
+    apart,
+    /// The same, and it begins with every page set and none protected: so that this too is done in
+    /// parts, between which vCPUs can fault.
+    apart_from_the_start,
+};
+
 /// The memory slots of a VM, one per region, and their dirty log. On the machine's thread.
 class MemorySlots {
 public:
-    /// `clears_apart`: KVM_CLEAR_DIRTY_LOG is enabled, so that a fetch protects only the pages
-    /// it reports and only after they were read out.
-    MemorySlots(int vm, bool clears_apart) : vm_{vm}, clears_apart_{clears_apart} {}
+    MemorySlots(int vm, LogClearing clearing) : vm_{vm}, clearing_{clearing} {}
 
     formats::Status map(const GuestMemory& memory);
     formats::Status start_log();
@@ -27,8 +36,10 @@ public:
 private:
     formats::Status set(std::uint32_t slot, std::uint32_t flags);
     formats::Status set_all(std::uint32_t flags);
+    formats::Status protect_all();
+    formats::Status clear(std::uint32_t slot, std::span<std::uint64_t> bitmap);
     int vm_;
-    bool clears_apart_;
+    LogClearing clearing_;
     bool logging_ = false;
     std::vector<MemoryRegion> regions_; // the index is the slot's number
 };

@@ -126,16 +126,24 @@ Status enable_features(PartitionShared& shared) {
     return {};
 }
 
-/// Without KVM_DIRTY_LOG_INITIALLY_SET: the log must start empty.
-bool enable_manual_clearing(const PartitionShared& shared) {
-    const int offered = shared.system.extension(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
-    return (offered & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE) != 0 &&
-           enable(
-               shared.vm.get(),
-               KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-               KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
-               "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")
-               .has_value();
+/// The best that this host offers.
+LogClearing enable_log_clearing(const PartitionShared& shared) {
+    constexpr std::uint64_t apart = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+    constexpr std::uint64_t from_the_start = apart | KVM_DIRTY_LOG_INITIALLY_SET;
+    const auto offered =
+        static_cast<std::uint64_t>(shared.system.extension(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2));
+    const auto can_enable = [&](std::uint64_t wanted) {
+        return (offered & wanted) == wanted && enable(
+                                                   shared.vm.get(),
+                                                   KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+                                                   wanted,
+                                                   "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")
+                                                   .has_value();
+    };
+    if (can_enable(from_the_start)) {
+        return LogClearing::apart_from_the_start;
+    }
+    return can_enable(apart) ? LogClearing::apart : LogClearing::by_reading;
 }
 
 } // namespace
@@ -186,13 +194,13 @@ Result<std::unique_ptr<Partition>> KvmPartition::open(const PartitionOptions& op
     const int xsave2 =
         ::ioctl(shared->vm.get(), KVM_CHECK_EXTENSION, static_cast<unsigned long>(KVM_CAP_XSAVE2));
     shared->xsave_size = static_cast<std::size_t>(std::max(xsave2, 4096));
-    const bool clears_apart = enable_manual_clearing(*shared);
-    return std::make_unique<KvmPartition>(std::move(shared), clears_apart);
+    const auto clearing = enable_log_clearing(*shared);
+    return std::make_unique<KvmPartition>(std::move(shared), clearing);
 }
 
-KvmPartition::KvmPartition(std::unique_ptr<PartitionShared> shared, bool clears_apart)
+KvmPartition::KvmPartition(std::unique_ptr<PartitionShared> shared, LogClearing clearing)
     : shared_{std::move(shared)},
-      slots_{shared_->vm.get(), clears_apart} {}
+      slots_{shared_->vm.get(), clearing} {}
 
 const BackendCapabilities& KvmPartition::capabilities() const noexcept {
     return shared_->capabilities;

@@ -35,7 +35,7 @@ class KvmPartition final : public Partition {
 public:
     static formats::Result<std::unique_ptr<Partition>> open(const PartitionOptions& options);
 
-    explicit KvmPartition(std::unique_ptr<PartitionShared> shared, bool clears_apart);
+    KvmPartition(std::unique_ptr<PartitionShared> shared, LogClearing clearing);
     [[nodiscard]] const BackendCapabilities& capabilities() const noexcept override;
     formats::Status map_memory(GuestMemory& memory) override;
     formats::Result<std::unique_ptr<Vcpu>> create_vcpu(std::uint32_t index) override;
