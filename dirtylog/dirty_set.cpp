@@ -123,6 +123,17 @@ std::optional<PageRange> DirtySet::next_run(Gfn from, PageCount longest) const {
     return std::nullopt;
 }
 
+std::optional<PageRange> DirtySet::first_run_in(PageRange within) const {
+    for (const PageBitmap& bitmap : bitmaps_) {
+        const auto part = overlap(bitmap.pages(), within);
+        const auto run = part ? bitmap.first_run_in(*part) : std::nullopt;
+        if (run) {
+            return run;
+        }
+    }
+    return std::nullopt;
+}
+
 std::vector<PageRange> DirtySet::take_runs(Gfn from, PageCount budget) {
     std::vector<PageRange> runs;
     while (budget > PageCount{0}) {

@@ -43,6 +43,10 @@ public:
     [[nodiscard]] std::optional<formats::PageRange>
     next_run(formats::Gfn from, formats::PageCount longest) const;
 
+    /// The first run inside `within`, of which pages that are no RAM are left out. Looks no
+    /// further.
+    [[nodiscard]] std::optional<formats::PageRange> first_run_in(formats::PageRange within) const;
+
     /// Calls fn(PageRange) for each run in ascending order, none longer than `longest`.
     template <typename Function>
     void for_each_run(formats::PageCount longest, Function&& fn) const;

@@ -176,4 +176,16 @@ std::optional<PageRange> PageBitmap::next_run(Gfn from, PageCount longest) const
     return pages_.part(PageCount{begin}, PageCount{end});
 }
 
+std::optional<PageRange> PageBitmap::first_run_in(PageRange within) const {
+    invariant(pages_.contains(within), "a range lies inside the bitmap's range");
+    const std::uint64_t first = index_of(within.first());
+    const std::uint64_t behind = first + within.count().value();
+    const std::uint64_t begin = find(words_, first, behind, 0);
+    if (begin == behind) {
+        return std::nullopt;
+    }
+    const std::uint64_t end = find(words_, begin, behind, all_ones);
+    return pages_.part(PageCount{begin}, PageCount{end});
+}
+
 } // namespace wherry::formats

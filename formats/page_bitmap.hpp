@@ -43,6 +43,8 @@ public:
     /// The first run of set pages at or after `from`, cut at `longest` pages. `from` may be the
     /// end of pages().
     [[nodiscard]] std::optional<PageRange> next_run(Gfn from, PageCount longest) const;
+    /// The first run of set pages inside `within`, which lies inside pages(). Looks no further.
+    [[nodiscard]] std::optional<PageRange> first_run_in(PageRange within) const;
 
     /// Bit i of word w is page first + 64 w + i; bits beyond the last page are zero.
     [[nodiscard]] std::span<const std::uint64_t> words() const noexcept { return words_; }

@@ -63,13 +63,14 @@ std::vector<PagePiece> PageSupply::take(PageCount most) {
 
 std::uint64_t PageSupply::told_raw_of(formats::PageRange pages) const {
     std::uint64_t bits = 0;
-    auto told = told_raw_.next_run(pages.first(), pages.count());
-    while (told && told->first() < pages.end()) {
-        const auto end = std::min(told->end(), pages.end());
-        for (auto page = told->first(); page < end; page = page + PageCount{1}) {
+    auto told = told_raw_.first_run_in(pages);
+    while (told) {
+        for (auto page = told->first(); page < told->end(); page = page + PageCount{1}) {
             bits |= std::uint64_t{1} << (page - pages.first()).value();
         }
-        told = told_raw_.next_run(end, pages.count());
+        const auto next = told->end() - pages.first();
+        told = next < pages.count() ? told_raw_.first_run_in(pages.part(next, pages.count()))
+                                    : std::nullopt;
     }
     return bits;
 }

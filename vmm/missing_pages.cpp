@@ -26,18 +26,19 @@ std::optional<PageRange> common(PageRange a, PageRange b) {
     return a.part(first - a.first(), end - a.first());
 }
 
+/// What of `pages` is at or behind `from`, which is not in front of them.
+std::optional<PageRange> part_behind(PageRange pages, Gfn from) {
+    return from < pages.end() ? std::optional{pages.part(from - pages.first(), pages.count())}
+                              : std::nullopt;
+}
+
 /// Calls function(run) for each run of `bitmap` inside `pages`, which is inside the bitmap.
 template <typename Function>
 void for_each_run(const PageBitmap& bitmap, PageRange pages, Function&& function) {
-    Gfn at = pages.first();
-    while (at < pages.end()) {
-        const auto run = bitmap.next_run(at, pages.end() - at);
-        const auto inside = run ? common(*run, pages) : std::nullopt;
-        if (!inside) {
-            return;
-        }
-        at = inside->end();
-        function(*inside);
+    std::optional<PageRange> rest = pages;
+    while (const auto run = rest ? bitmap.first_run_in(*rest) : std::nullopt) {
+        rest = part_behind(pages, run->end());
+        function(*run);
     }
 }
 
@@ -47,14 +48,15 @@ template <typename Function>
 void for_each_run_without(
     const PageBitmap& bitmap, const PageBitmap& without, PageRange pages, Function&& function) {
     for_each_run(bitmap, pages, [&](PageRange run) {
-        Gfn at = run.first();
-        while (at < run.end()) {
-            const auto left_out = without.next_run(at, run.end() - at);
-            const Gfn end = left_out ? std::min(left_out->first(), run.end()) : run.end();
-            if (at < end) {
-                function(run.part(at - run.first(), end - run.first()));
+        std::optional<PageRange> rest = run;
+        while (rest) {
+            const auto left_out = without.first_run_in(*rest);
+            const PageCount kept = (left_out ? left_out->first() : rest->end()) - rest->first();
+            const PageRange looked_at = *rest;
+            rest = left_out ? part_behind(run, left_out->end()) : std::nullopt;
+            if (kept > PageCount{0}) {
+                function(looked_at.part(PageCount{0}, kept));
             }
-            at = left_out ? left_out->end() : end;
         }
     });
 }
@@ -131,9 +133,7 @@ bool MissingPages::intersects(PageRange pages) const {
     const std::scoped_lock held{lock_};
     return std::ranges::any_of(regions_, [pages](const Region& region) {
         const auto part = common(pages, region.missing.pages());
-        const auto run =
-            part ? region.missing.next_run(part->first(), part->count()) : std::nullopt;
-        return run && run->first() < part->end();
+        return part && region.missing.first_run_in(*part).has_value();
     });
 }
 

@@ -53,7 +53,7 @@ PageRange UnmappedPages::take_around(Gfn page) {
     while (first > near.first() && bitmap.test(first - PageCount{1})) {
         first = first - PageCount{1};
     }
-    const auto run = bitmap.next_run(first, near.end() - first);
+    const auto run = bitmap.first_run_in(near.part(first - near.first(), near.count()));
     formats::invariant(run.has_value(), "the page is in the run around it");
     bitmap.clear(*run);
     return *run;

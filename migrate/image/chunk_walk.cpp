@@ -22,8 +22,7 @@ using formats::Status;
 namespace {
 
 bool meets(const dirtylog::DirtySet& set, PageRange pages) {
-    const auto met = set.next_run(pages.first(), pages.count());
-    return met && met->first() < pages.end();
+    return set.first_run_in(pages).has_value();
 }
 
 } // namespace

@@ -37,13 +37,14 @@ void PushOrder::on_fault(PageRange pages) {
 PageCount
 PushOrder::take_up_to(Gfn& from, Gfn end, PageCount budget, std::vector<PageRange>& into) {
     PageCount taken;
-    while (taken < budget) {
-        const auto run = from < end ? pages_.next_run(from, budget - taken) : std::nullopt;
-        if (!run || run->first() >= end) {
+    while (taken < budget && from < end) {
+        const auto rest = PageRange::make(from, end - from);
+        const auto run = rest ? pages_.first_run_in(*rest) : std::nullopt;
+        if (!run) {
             from = end;
             break;
         }
-        const PageCount count = std::min(run->count(), end - run->first());
+        const PageCount count = std::min(run->count(), budget - taken);
         const PageRange part = run->part(PageCount{0}, count);
         pages_.unmark(part);
         into.push_back(part);

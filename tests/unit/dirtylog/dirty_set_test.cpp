@@ -64,6 +64,17 @@ TEST_SUITE("dirtylog.dirty_set") {
             std::vector{pages(260, 8), pages(268, 2), pages(270, 8), pages(278, 2)});
     }
 
+    TEST_CASE("the first run inside a range that is not all RAM") {
+        DirtySet set = pc_memory();
+        set.mark(pages(240, 40));
+        CHECK(set.first_run_in(pages(0, 1000)) == pages(240, 30));
+        CHECK(set.first_run_in(pages(265, 1000)) == pages(265, 5));
+        CHECK(set.first_run_in(pages(275, 2)) == pages(275, 2));
+        CHECK_FALSE(set.first_run_in(pages(90, 150)).has_value());
+        CHECK_FALSE(set.first_run_in(pages(150, 20)).has_value());
+        CHECK_FALSE(set.first_run_in(pages(280, 1000)).has_value());
+    }
+
     TEST_CASE("sets merge and subtract region by region") {
         DirtySet a = pc_memory();
         DirtySet b = pc_memory();

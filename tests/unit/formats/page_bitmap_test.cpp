@@ -94,6 +94,28 @@ TEST_SUITE("formats.page_bitmap") {
         }
     }
 
+    TEST_CASE("the first run inside a range is that of the bitmap's part") {
+        std::mt19937_64 random{6};
+        for (int turn = 0; turn < 300; ++turn) {
+            const PageRange range = pages(random() % 100, 1 + random() % 300);
+            const Pair pair = random_pair(range, random);
+            const std::uint64_t from = random() % range.count().value();
+            const std::uint64_t end = from + 1 + random() % (range.count().value() - from);
+            const PageRange within = range.part(PageCount{from}, PageCount{end});
+            const auto first = pair.model.lower_bound(within.first().value());
+            const auto run = pair.bitmap.first_run_in(within);
+            if (first == pair.model.end() || *first >= within.end().value()) {
+                CHECK_FALSE(run.has_value());
+                continue;
+            }
+            std::uint64_t behind = *first;
+            while (behind < within.end().value() && pair.model.contains(behind)) {
+                ++behind;
+            }
+            CHECK(run == pages(*first, behind - *first));
+        }
+    }
+
     TEST_CASE("union, intersection and difference are those of sets of numbers") {
         std::mt19937_64 random{5};
         for (int turn = 0; turn < 200; ++turn) {
