@@ -177,10 +177,7 @@ Error system_error(int number, std::string_view what, SourceLine origin) {
         origin};
 }
 
-void invariant(bool holds, std::string_view rule, SourceLine origin) {
-    if (holds) {
-        return;
-    }
+void abort_for_broken(std::string_view rule, SourceLine origin) {
     fmt::print(stderr, "wherry: broken invariant: {} ({}:{})\n", rule, origin.file, origin.line);
     std::fflush(stderr);
     std::abort();

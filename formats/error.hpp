@@ -96,7 +96,13 @@ private:
 /// The Error of a failed system call: "what: strerror(number)", the code chosen from `number`.
 Error system_error(int number, std::string_view what, SourceLine origin = SourceLine::here());
 
+/// Aborts with the rule and its place.
+[[noreturn]] void abort_for_broken(std::string_view rule, SourceLine origin);
 /// Aborts with the rule and its place when a rule of our own code is broken. Not for input.
-void invariant(bool holds, std::string_view rule, SourceLine origin = SourceLine::here());
+inline void invariant(bool holds, std::string_view rule, SourceLine origin = SourceLine::here()) {
+    if (!holds) [[unlikely]] { // inline, for it stands in the innermost loops
+        abort_for_broken(rule, origin);
+    }
+}
 
 } // namespace wherry::formats

@@ -5,21 +5,16 @@
 
 namespace wherry::formats {
 
-Result<PageRange> PageRange::make(Gfn first, PageCount count) {
-    constexpr std::uint64_t frames_in_address_space = std::uint64_t{1} << 52U;
+Error PageRange::refusal(Gfn first, PageCount count) {
     if (count == PageCount{0}) {
-        return fail(ErrorCode::invalid_argument, "a run of pages must not be empty");
+        return {ErrorCode::invalid_argument, "a run of pages must not be empty"};
     }
-    if (first.value() >= frames_in_address_space ||
-        count.value() > frames_in_address_space - first.value()) {
-        return fail(
-            ErrorCode::invalid_argument,
-            fmt::format(
-                "{} pages from frame {:#x} reach beyond the 64-bit address space",
-                count.value(),
-                first.value()));
-    }
-    return PageRange{first, count};
+    return {
+        ErrorCode::invalid_argument,
+        fmt::format(
+            "{} pages from frame {:#x} reach beyond the 64-bit address space",
+            count.value(),
+            first.value())};
 }
 
 } // namespace wherry::formats

@@ -10,7 +10,15 @@ namespace wherry::formats {
 class PageRange {
 public:
     /// Refuses an empty run and one that reaches beyond the last frame of a 64-bit address space.
-    static Result<PageRange> make(Gfn first, PageCount count);
+    static Result<PageRange> make(Gfn first, PageCount count) {
+        constexpr std::uint64_t frames_in_address_space = std::uint64_t{1} << 52U;
+        const bool is_inside = first.value() < frames_in_address_space &&
+                               count.value() <= frames_in_address_space - first.value();
+        if (count == PageCount{0} || !is_inside) {
+            return fail(refusal(first, count));
+        }
+        return PageRange{first, count};
+    }
 
     [[nodiscard]] constexpr Gfn first() const noexcept { return first_; }
     [[nodiscard]] constexpr PageCount count() const noexcept { return count_; }
@@ -33,6 +41,7 @@ public:
 
 private:
     constexpr PageRange(Gfn first, PageCount count) : first_{first}, count_{count} {}
+    static Error refusal(Gfn first, PageCount count);
     Gfn first_;
     PageCount count_;
 };
