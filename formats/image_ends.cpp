@@ -43,7 +43,7 @@ constexpr std::size_t end = 224;
 constexpr std::string_view header_magic = "WHERRYIM";
 constexpr std::string_view trailer_magic = "WHERRYIE";
 constexpr std::array known_features{
-    superseded_pages_feature, zstd_feature, sealed_feature, base_feature};
+    superseded_pages_feature, zstd_feature, sealed_feature, base_feature, xxh3_feature};
 
 using Span = std::span<const std::byte>;
 

@@ -32,12 +32,14 @@ inline constexpr std::string_view zstd_feature = "zstd";
 inline constexpr std::string_view sealed_feature = "aes-256-gcm";
 /// Critical: pages that are in no chunk are another image's.
 inline constexpr std::string_view base_feature = "base";
+/// Critical: digests of sections are XXH3-64, 24 zero bytes behind it, and not SHA-256.
+inline constexpr std::string_view xxh3_feature = "xxh3-64";
 /// Optional: the trailer has a signature.
 inline constexpr std::string_view signed_feature = "ed25519";
 
 using ImageBlock = std::array<std::byte, image_block>;
 using ImageId = std::array<std::byte, 16>;
-/// SHA-256.
+/// SHA-256; of a section, what the header says.
 using ImageDigest = std::array<std::byte, 32>;
 
 /// The image that this one is based on: a page that is in no chunk here is that one's.

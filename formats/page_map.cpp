@@ -37,13 +37,12 @@ std::vector<std::byte> encode_page_map(std::span<const PageMapEntry> entries) {
     return payload;
 }
 
-Result<std::vector<PageMapEntry>> decode_page_map(std::span<const std::byte> payload) {
+Status decode_page_map(std::span<const std::byte> payload, std::vector<PageMapEntry>& entries) {
     const std::size_t count = payload.size() / page_map_entry_size;
     if (payload.size() % page_map_entry_size != 0 || count == 0 || count > page_map_entries_limit) {
         return fail(ErrorCode::corrupted, fmt::format("a page map has {} bytes", payload.size()));
     }
-    std::vector<PageMapEntry> entries;
-    entries.reserve(count);
+    const std::size_t before = entries.size();
     for (; !payload.empty(); payload = payload.subspan(page_map_entry_size)) {
         const auto pages = PageRange::make(
             Gfn{load_little<std::uint64_t>(payload, entry_at::first)},
@@ -51,12 +50,12 @@ Result<std::vector<PageMapEntry>> decode_page_map(std::span<const std::byte> pay
         if (!pages || (!entries.empty() && pages->first() < entries.back().pages.end())) {
             return fail(
                 ErrorCode::corrupted,
-                fmt::format("entry {} of a page map is not possible", entries.size()));
+                fmt::format("entry {} of a page map is not possible", entries.size() - before));
         }
         entries.push_back(
             {.pages = *pages, .chunk = load_little<std::uint32_t>(payload, entry_at::chunk)});
     }
-    return entries;
+    return {};
 }
 
 } // namespace wherry::formats

@@ -26,8 +26,10 @@ struct PageMapEntry {
 
 /// Precondition: ascending, of at most 2^32-1 pages each, and not more than the limit.
 std::vector<std::byte> encode_page_map(std::span<const PageMapEntry> entries);
-/// Total: ascending entries that do not overlap, at least one and not more than the limit; or an
-/// Error{corrupted}. Whether the pages are RAM and the chunks there is for the caller to check.
-Result<std::vector<PageMapEntry>> decode_page_map(std::span<const std::byte> payload);
+/// Appends a section's entries to those of the sections in front of it. Total: ascending entries
+/// that do not overlap, at least one of this section and not more than the limit; or an
+/// Error{corrupted}, with some of them appended. Whether the pages are RAM and the chunks there is
+/// for the caller to check.
+Status decode_page_map(std::span<const std::byte> payload, std::vector<PageMapEntry>& entries);
 
 } // namespace wherry::formats

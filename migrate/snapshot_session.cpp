@@ -101,7 +101,7 @@ private:
         };
         step = co_await on_worker(finish);
         if (step) {
-            progress_.add_wire(sink_->written() - told_);
+            progress_.add_wire(sink_->written() - told_); // nobody else writes to it any more
         }
         co_return step;
     }
@@ -348,17 +348,18 @@ private:
         counted_ = PageCount{0};
         counted_raw_ = writer_->raw_pages();
         copying_ = {};
-        sink_->expect(sink_->written() + image_size_at_most(pages));
+        writer_->expect(image_size_at_most(pages));
         progress_.begin_round(round_, formats::bytes_of(pages));
         round_begun_ = progress_.now();
     }
     /// What the worker has done, as progress; it rests meanwhile.
     void count() {
         const PageCount raw = writer_->raw_pages() - counted_raw_;
-        progress_.add_pages(raw, copied_ - counted_ - raw, sink_->written() - told_);
+        const Bytes written = writer_->written();
+        progress_.add_pages(raw, copied_ - counted_ - raw, written - told_);
         counted_ = copied_;
         counted_raw_ = writer_->raw_pages();
-        told_ = sink_->written();
+        told_ = written;
     }
     void end_round() {
         round_took_ = progress_.now() - round_begun_;
@@ -438,9 +439,9 @@ private:
         if (!ended) {
             outcome.error = std::move(ended).error();
         }
-        writer_.reset();
         auto drop = [this]() -> Status {
-            sink_.reset(); // the file of an image that is not whole
+            writer_.reset(); // waits for what is being written
+            sink_.reset();   // the file of an image that is not whole
             return {};
         };
         auto dropped = co_await on_worker(drop);

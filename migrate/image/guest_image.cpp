@@ -86,18 +86,18 @@ Status add_wanted(
     const dirtylog::DirtySet& wanted,
     PageRange pages,
     std::span<const std::byte> bytes) {
-    auto run = wanted.next_run(pages.first(), pages.count());
-    while (run && run->first() < pages.end()) {
+    auto run = wanted.first_run_in(pages);
+    while (run) {
         const PageCount from = run->first() - pages.first();
-        const PageRange part = pages.part(from, std::min(from + run->count(), pages.count()));
         auto added = writer.add_pages(
-            part,
+            *run,
             bytes.subspan(
-                formats::bytes_of(from).value(), formats::bytes_of(part.count()).value()));
-        if (!added || part.end() >= pages.end()) {
+                formats::bytes_of(from).value(), formats::bytes_of(run->count()).value()));
+        const PageCount next = from + run->count();
+        if (!added || next == pages.count()) {
             return added;
         }
-        run = wanted.next_run(part.end(), pages.count());
+        run = wanted.first_run_in(pages.part(next, pages.count()));
     }
     return {};
 }
@@ -176,12 +176,12 @@ Status write_guest(
     if (!file) {
         return fail(std::move(file).error());
     }
-    file->expect(image_size_at_most(pages->count()));
     auto writer =
         ImageWriter::begin(*file, description, how, increment ? &increment->difference() : nullptr);
     if (!writer) {
         return fail(std::move(writer).error());
     }
+    writer->expect(image_size_at_most(pages->count()));
     return formats::then(
         formats::then(
             formats::then(
@@ -207,7 +207,6 @@ Status join_halves(
     if (!file) {
         return fail(std::move(file).error());
     }
-    file->expect(source.size() + destination.size());
     ImageDescription description = destination.description();
     description.extent = ImageExtent::whole;
     description.absent = PageCount{0};
@@ -216,6 +215,7 @@ Status join_halves(
     if (!writer) {
         return fail(std::move(writer).error());
     }
+    writer->expect(source.size() + destination.size());
     return formats::then(
         copy_both(source, destination, *absent, *writer), [&] { return writer->finish(); });
 }

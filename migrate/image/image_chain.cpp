@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/image_chain.hpp"
 
+#include "migrate/image/section_digest.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -20,6 +22,23 @@ namespace {
 std::uint32_t depth_of(const ImageReader& image) {
     const auto& base = image.outline().header.base;
     return base ? base->depth : 0;
+}
+
+bool has_weak_digests(const ImageReader& image) {
+    return digest_kind_of(image.outline().header) != DigestKind::sha256;
+}
+
+/// Whoever signs an image vouches for what it is based on, too.
+Status check_digests_for_signing(std::span<const ImageReader> bases) {
+    const auto weak = std::ranges::find_if(bases, has_weak_digests);
+    if (weak == bases.end()) {
+        return {};
+    }
+    return fail(
+        ErrorCode::invalid_argument,
+        weak->name() +
+            " is not signed, and its digests are not such as a signature vouches for: what is "
+            "based on it cannot be signed (write it anew: wherry image convert --sign)");
 }
 
 /// Whether `base` is what `image` is based on.
@@ -90,11 +109,24 @@ Result<ImageChain> ImageChain::open(
         }
         images.push_back(*std::move(opened));
     }
+    if (images.front().outline().is_signed()) {
+        auto good = check_digests_for_signing(std::span{images}.subspan(1));
+        if (!good) {
+            return fail(
+                ErrorCode::authentication, images.front().name() + ": " + good.error().text());
+        }
+    }
     std::ranges::reverse(images);
     return ImageChain{std::move(images), access.key};
 }
 
-Status ImageChain::check_key(std::span<const ImageReader> bases, const ImageOptions& child) const {
+Status
+ImageChain::check_options(std::span<const ImageReader> bases, const ImageOptions& child) const {
+    if (child.signing_key) {
+        if (auto good = check_digests_for_signing(bases); !good) {
+            return good;
+        }
+    }
     const auto encrypted = std::ranges::find_if(
         bases, [](const ImageReader& base) { return base.outline().is_encrypted(); });
     if (encrypted == bases.end() || (child.key && child.key->bytes() == key_->bytes())) {
@@ -107,7 +139,7 @@ Status ImageChain::check_key(std::span<const ImageReader> bases, const ImageOpti
 }
 
 Result<formats::ImageBase> ImageChain::as_base(const ImageOptions& child) const {
-    if (auto good = check_key(images_, child); !good) {
+    if (auto good = check_options(images_, child); !good) {
         return fail(std::move(good).error());
     }
     if (depth_of(image()) == formats::image_depth_limit) {
@@ -127,7 +159,7 @@ Result<formats::ImageBase> ImageChain::as_base(const ImageOptions& child) const 
 
 Result<std::optional<formats::ImageBase>>
 ImageChain::base_for(const ImageOptions& converted) const {
-    auto good = check_key(std::span{images_}.first(images_.size() - 1), converted);
+    auto good = check_options(std::span{images_}.first(images_.size() - 1), converted);
     return good ? Result<std::optional<formats::ImageBase>>{image().outline().header.base}
                 : fail(std::move(good).error());
 }

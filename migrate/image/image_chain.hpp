@@ -20,7 +20,8 @@ class ImageChain {
 public:
     /// Base images are looked for in `bases`, where it is not empty, or else beside the image that
     /// is based on them. One that is not the one that was meant is refused (authentication): its
-    /// root is another. `access` is for the image of that name: what it is based on is known by its
+    /// root is another; so is, below an image that is signed, one with digests that anybody can
+    /// forge. `access` is for the image of that name: what it is based on is known by its
     /// root, and may be unencrypted or unsigned. That holds for the first one as well where its
     /// place is to be a base.
     static formats::Result<ImageChain> open(
@@ -41,7 +42,8 @@ public:
     [[nodiscard]] std::size_t section_count() const noexcept;
     /// What an image that is based on this one says of it. `invalid_argument` where some of the
     /// chain is encrypted and `child` is not to be with the same key: one key opens a chain, and an
-    /// image that should be encrypted and is not is refused.
+    /// image that should be encrypted and is not is refused; and where `child` is to be signed and
+    /// some of the chain has digests that anybody can forge.
     [[nodiscard]] formats::Result<formats::ImageBase> as_base(const ImageOptions& child) const;
     /// The base of the youngest image, if that was written anew as `converted` says.
     [[nodiscard]] formats::Result<std::optional<formats::ImageBase>>
@@ -56,7 +58,7 @@ public:
 private:
     ImageChain(std::vector<ImageReader> images, std::shared_ptr<const ImageSecret> key);
     [[nodiscard]] formats::Status
-    check_key(std::span<const ImageReader> bases, const ImageOptions& child) const;
+    check_options(std::span<const ImageReader> bases, const ImageOptions& child) const;
 
     std::shared_ptr<const ImageSecret> key_;   ///< null: none was given
     std::vector<ImageReader> images_;          ///< the oldest first, so that younger ones count

@@ -37,6 +37,9 @@ public:
     /// How large it will be at most, so that a full disk can be told by how much.
     virtual void expect(formats::Bytes size) = 0;
     virtual formats::Status append(std::span<const std::byte> bytes) = 0;
+    /// From any thread: nobody wants what is being appended. An append() that waits for somebody
+    /// ends as `cancelled`, and so does one to come.
+    virtual void interrupt() noexcept {}
     /// All that was appended.
     [[nodiscard]] virtual formats::Bytes written() const noexcept = 0;
     /// It is whole, and nothing may follow: durable where it can be.

@@ -2,6 +2,7 @@
 #include "migrate/image/image_outline.hpp"
 
 #include "formats/image_bytes.hpp"
+#include "migrate/image/section_digest.hpp"
 #include "migrate/image/sha256.hpp"
 
 #include <algorithm>
@@ -85,7 +86,8 @@ Status read_index(ImageSource& source, ImageOutline& image) {
         return got;
     }
     const auto payload = std::span{whole}.first(found->head.payload_length.value());
-    if (Sha256{}.update(payload).finish() != found->head.digest ||
+    SectionDigest digest{digest_kind_of(image.header)};
+    if (digest.update(payload).finish() != found->head.digest ||
         root_of(image.header_block, head, payload) != trailer.root ||
         !is_zero(std::span{whole}.subspan(payload.size()))) {
         return damaged("its index is damaged");
@@ -122,14 +124,16 @@ Status admit(ImageOutline& image, const ImageAccess& access) {
 
 Status check_ends(const ImageOutline& image, const ImageAccess& access) {
     const auto& trailer = image.trailer;
-    const auto& optional = image.header.optional_features;
-    const bool is_signed = std::ranges::find(optional, formats::signed_feature) != optional.end();
+    const bool is_signed = image.is_signed();
     const bool is_sealed = std::ranges::all_of(image.sections, [&](const IndexEntry& entry) {
         return entry.head.is_sealed == image.is_encrypted();
     });
     if (trailer.seal.has_value() != image.is_encrypted() ||
         trailer.signature.has_value() != is_signed || !is_sealed) {
         return damaged("its sections and its trailer are not what its header announces");
+    }
+    if (is_signed && digest_kind_of(image.header) != DigestKind::sha256) {
+        return damaged("it is signed, and its digests are not such as a signature vouches for");
     }
     if (image.key && image.key->seal_of(trailer.root) != *trailer.seal) {
         return fail(ErrorCode::authentication, "it was changed by someone without its key");
@@ -140,6 +144,11 @@ Status check_ends(const ImageOutline& image, const ImageAccess& access) {
     return is_signed
                ? access.trusted->check(image.header.id, trailer.root, *trailer.signature)
                : fail(ErrorCode::authentication, "it is not signed, and only trusted as signed");
+}
+
+bool ImageOutline::is_signed() const {
+    const auto& optional = header.optional_features;
+    return std::ranges::find(optional, formats::signed_feature) != optional.end();
 }
 
 std::string ImageOutline::place_of(std::size_t number) const {

@@ -24,6 +24,7 @@ struct ImageOutline {
     std::shared_ptr<const ImageKey> key;
 
     [[nodiscard]] bool is_encrypted() const { return header.needs(formats::sealed_feature); }
+    [[nodiscard]] bool is_signed() const;
 
     /// "section 3 (chunk of pages)", for messages.
     [[nodiscard]] std::string place_of(std::size_t number) const;

@@ -25,6 +25,18 @@ using formats::Result;
 using formats::SectionType;
 using formats::Status;
 
+namespace {
+
+/// To make room for at once: a guess, which costs little where it is wrong.
+std::size_t likely_page_map_entries(std::span<const IndexEntry> sections) {
+    constexpr std::size_t most = std::size_t{1} << 20U;
+    const auto count = std::ranges::count_if(
+        sections, [](const IndexEntry& entry) { return entry.head.type == SectionType::page_map; });
+    return std::min(most, static_cast<std::size_t>(count) * formats::page_map_entries_limit);
+}
+
+} // namespace
+
 Result<ImageReader>
 ImageReader::open(std::unique_ptr<ImageSource> source, const ImageAccess& access) {
     auto outline = read_outline(*source, access);
@@ -133,6 +145,11 @@ bool ImageReader::may_supersede() const {
 /// From its sections; whether it is that of the chunks is not known yet.
 Result<std::unique_ptr<PageMap>> ImageReader::load_page_map() {
     std::vector<PageMapEntry> entries;
+    entries.reserve(likely_page_map_entries(sections()));
+    const auto is_possible = [this](const PageMapEntry& entry) {
+        return is_ram(description_.plan.regions, entry.pages) && entry.chunk < sections().size() &&
+               sections()[entry.chunk].head.type == SectionType::pages;
+    };
     for (std::size_t number = 0; number < sections().size(); ++number) {
         if (sections()[number].head.type != SectionType::page_map) {
             continue;
@@ -141,23 +158,18 @@ Result<std::unique_ptr<PageMap>> ImageReader::load_page_map() {
         if (!section) {
             return fail(section.error());
         }
-        const auto some = formats::decode_page_map(section->payload);
-        if (!some) {
-            return fail(Error{some.error()}.during(outline_.place_of(number)));
+        const auto before = static_cast<std::ptrdiff_t>(entries.size());
+        auto decoded = formats::decode_page_map(section->payload, entries);
+        if (!decoded) {
+            return fail(std::move(decoded).error().during(outline_.place_of(number)));
         }
-        for (const PageMapEntry& entry : *some) {
-            const bool is_behind =
-                entries.empty() || entries.back().pages.end() <= entry.pages.first();
-            if (!is_behind || !is_ram(description_.plan.regions, entry.pages) ||
-                entry.chunk >= sections().size() ||
-                sections()[entry.chunk].head.type != SectionType::pages) {
-                return damaged(fmt::format(
-                    "{}: pages {} cannot be in section {}",
-                    outline_.place_of(number),
-                    numbers_of(entry.pages),
-                    entry.chunk));
-            }
-            entries.push_back(entry);
+        const auto wrong = std::find_if_not(entries.begin() + before, entries.end(), is_possible);
+        if (wrong != entries.end()) {
+            return damaged(fmt::format(
+                "{}: pages {} cannot be in section {}",
+                outline_.place_of(number),
+                numbers_of(wrong->pages),
+                wrong->chunk));
         }
     }
     return std::make_unique<PageMap>(std::move(entries));

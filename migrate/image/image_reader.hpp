@@ -22,7 +22,8 @@ namespace wherry::migrate {
 
 /// An image whose header, index, root digest and description are right. Nothing of a section is
 /// given out before its digest has been found right. Errors name the file, the section and the
-/// cause. One thread, but for read_chunk(); blocks for as long as the disk takes.
+/// cause. One thread, but for read_chunk(), and for what is const otherwise beside page_map();
+/// blocks for as long as the disk takes.
 class ImageReader {
 public:
     static formats::Result<ImageReader>

@@ -3,7 +3,7 @@
 
 #include "formats/image_bytes.hpp"
 #include "formats/zstd_frame.hpp"
-#include "migrate/image/sha256.hpp"
+#include "migrate/image/section_digest.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -106,7 +106,7 @@ read_section(ImageSource& source, const ImageOutline& image, std::size_t number)
     const auto table = std::span{front}.subspan(head_size.value(), head.table_length);
     const auto used = head_size.value() + table.size();
     const auto length = head.payload_length.value();
-    Sha256 digest;
+    SectionDigest digest{digest_kind_of(image.header)};
     if (digest.update(table).update(std::span{payload}.first(length)).finish() != head.digest) {
         return damaged(image.place_of(number) + ": its digest does not match");
     }
@@ -127,7 +127,7 @@ read_section(ImageSource& source, const ImageOutline& image, std::size_t number)
 
 Status check_section(ImageSource& source, const ImageOutline& image, std::size_t number) {
     const IndexEntry& entry = image.sections[number];
-    Sha256 digest;
+    SectionDigest digest{digest_kind_of(image.header)};
     const Bytes begin = entry.offset;
     const Bytes end = begin + formats::section_length(entry.head);
     const Bytes table_end = begin + head_size + Bytes{entry.head.table_length};

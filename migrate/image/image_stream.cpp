@@ -4,6 +4,7 @@
 #include "formats/image_bytes.hpp"
 #include "formats/page_map.hpp"
 #include "migrate/image/chunk_walk.hpp"
+#include "migrate/image/section_digest.hpp"
 #include "migrate/image/sha256.hpp"
 
 #include <algorithm>
@@ -212,15 +213,9 @@ Status ImageStream::take_section(PageMapBuilder& found, PagePlacement& placement
     case SectionType::machine_state:
         machine_state_ = std::move(section->payload);
         break;
-    case SectionType::page_map: {
-        const auto some = formats::decode_page_map(section->payload);
-        if (some) {
-            page_map_.insert(page_map_.end(), some->begin(), some->end());
-        } else {
-            taken = fail(some.error());
-        }
+    case SectionType::page_map:
+        taken = formats::decode_page_map(section->payload, page_map_);
         break;
-    }
     case SectionType::absent_pages:
         taken = damaged("a whole guest lacks no pages");
         break;
@@ -292,11 +287,12 @@ Status ImageStream::read_end() {
     const auto head = std::span{whole}.first<formats::section_head_size>();
     const auto front = formats::front_length(index_).value();
     const auto found = std::span{whole}.subspan(front);
+    SectionDigest digest{digest_kind_of(image_.header)};
     if (index_.table_length != 0 || index_.payload_length != Bytes{payload.size()} ||
         !std::ranges::equal(found.first(payload.size()), payload) ||
         !is_zero(std::span{whole}.subspan(head.size(), front - head.size())) ||
         !is_zero(found.subspan(payload.size())) ||
-        Sha256{}.update(payload).finish() != index_.digest) {
+        digest.update(payload).finish() != index_.digest) {
         return damaged("its index is not that of its sections");
     }
     const auto trailer = formats::decode_image_trailer(last_block);

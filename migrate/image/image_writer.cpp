@@ -49,6 +49,9 @@ formats::ImageHeader header_of(const formats::ImageId& id, const ImageOptions& o
         header.critical_features.emplace_back(formats::base_feature);
         header.base = options.base;
     }
+    if (digest_kind_for(options) == DigestKind::xxh3) {
+        header.critical_features.emplace_back(formats::xxh3_feature);
+    }
     if (options.signing_key) {
         header.optional_features.emplace_back(formats::signed_feature);
     }
@@ -64,6 +67,7 @@ std::span<const std::byte> page_of(std::span<const std::byte> bytes, PageCount i
 ImageWriter::ImageWriter(
     ImageSink& file,
     const formats::ImageId& id,
+    const formats::ImageBlock& header,
     const ImageDescription& description,
     const ImageOptions& options,
     ImageDifference* base)
@@ -71,8 +75,8 @@ ImageWriter::ImageWriter(
       base_{base},
       options_{options},
       id_{id},
-      header_{formats::encode_image_header(header_of(id, options))},
-      pipeline_{std::make_unique<SectionPipeline>(options, id)},
+      header_{header},
+      pipeline_{std::make_unique<SectionPipeline>(options, id, file)},
       page_map_{description.plan.regions} {
     formats::invariant(
         options.chunk_pages >= PageCount{1} && options.chunk_pages <= formats::raw_pages_per_batch,
@@ -88,44 +92,27 @@ Result<ImageWriter> ImageWriter::begin(
     if (!id) {
         return fail(std::move(id).error());
     }
-    ImageWriter writer{file, *id, description, options, base};
-    auto begun = file.append(writer.header_);
-    if (begun) {
-        begun =
-            writer.add_section(SectionType::description, Need::critical, {}, encode(description));
-    }
-    if (!begun) {
+    const auto header = formats::encode_image_header(header_of(*id, options));
+    if (auto begun = file.append(header); !begun) {
         return fail(std::move(begun).error());
+    }
+    ImageWriter writer{file, *id, header, description, options, base};
+    auto described =
+        writer.add_section(SectionType::description, Need::critical, {}, encode(description));
+    if (!described) {
+        return fail(std::move(described).error());
     }
     return writer;
 }
 
 Status ImageWriter::add_section(
     SectionType type, Need need, std::span<const std::byte> table, std::vector<std::byte> payload) {
-    Status done;
-    while (done && !pipeline_->has_room()) {
-        done = append_next();
-    }
-    if (done) {
-        pipeline_->put(
-            {.type = type,
-             .is_critical = need == Need::critical,
-             .number = next_number_++,
-             .table = {table.begin(), table.end()},
-             .payload = std::move(payload)});
-    }
-    return done;
-}
-
-Status ImageWriter::append_next() {
-    const auto section = pipeline_->take();
-    formats::invariant(section.has_value(), "what has no room waits for a section");
-    return append(*section);
-}
-
-Status ImageWriter::append(const EncodedSection& section) {
-    sections_.push_back({.offset = file_->written(), .head = section.head});
-    return file_->append(section.bytes);
+    return pipeline_->put(
+        {.type = type,
+         .is_critical = need == Need::critical,
+         .number = next_number_++,
+         .table = {table.begin(), table.end()},
+         .payload = std::move(payload)});
 }
 
 Status ImageWriter::add_machine_state(std::span<const std::byte> state) {
@@ -244,27 +231,27 @@ Status ImageWriter::finish() {
 
 /// What is under way, the index and the trailer.
 Status ImageWriter::write_end() {
-    while (const auto section = pipeline_->take()) {
-        if (auto appended = append(*section); !appended) {
-            return appended;
-        }
+    if (auto finished = pipeline_->finish(); !finished) {
+        return finished;
     }
     const Bytes index_offset = file_->written();
-    const SectionContents contents{
-        .type = SectionType::index,
-        .number = next_number_,
-        .table = {},
-        .payload = formats::encode_image_index(sections_)};
-    const auto index = SectionEncoder{options_, id_}.encode(contents);
-    if (auto appended = append(index); !appended) {
+    const auto index = SectionEncoder{options_, id_}.encode(
+        {.type = SectionType::index,
+         .number = next_number_,
+         .table = {},
+         .payload = formats::encode_image_index(pipeline_->entries())});
+    auto appended =
+        formats::then(file_->append(index.front), [&] { return file_->append(index.payload); });
+    if (!appended) {
         return appended;
     }
-    const auto head = std::span{index.bytes}.first<formats::section_head_size>();
+    const auto head = std::span{index.front}.first<formats::section_head_size>();
+    const auto entries = std::span{index.payload}.first(index.head.payload_length.value());
     formats::ImageTrailer trailer{
         .id = id_,
         .index_offset = index_offset,
         .file_length = file_->written() + Bytes{formats::image_block},
-        .root = root_of(header_, head, contents.payload)};
+        .root = root_of(header_, head, entries)};
     if (options_.key) {
         trailer.seal = ImageKey{*options_.key, id_}.seal_of(trailer.root);
     }

@@ -22,7 +22,8 @@ class ImageDifference;
 
 /// Writes an image from its beginning to its end, chunk by chunk. Between begin() and finish() come
 /// the machine's state, once, and pages, in any order and number. After an Error it may only be
-/// destroyed. One thread, which appends to the file; blocks for as long as the disk takes.
+/// destroyed. One thread; blocks for as long as the disk takes, and another one appends to the
+/// file meanwhile, which is the writer's alone.
 class ImageWriter {
 public:
     /// Begins it: `file` outlives the writer. With `base`, which does too and whose chain the
@@ -43,6 +44,10 @@ public:
     /// Page map, index and trailer; the file is published.
     formats::Status finish();
 
+    /// How much may be written yet, at most: told to the file.
+    void expect(formats::Bytes more) { pipeline_->expect(more); }
+    /// Of the file, so far.
+    [[nodiscard]] formats::Bytes written() const { return pipeline_->written(); }
     /// Stored so far or in the chunk that is being filled, each time that they were given; zeros
     /// not counted.
     [[nodiscard]] formats::PageCount raw_pages() const noexcept { return raw_pages_; }
@@ -52,6 +57,7 @@ private:
     ImageWriter(
         ImageSink& file,
         const formats::ImageId& id,
+        const formats::ImageBlock& header,
         const ImageDescription& description,
         const ImageOptions& options,
         ImageDifference* base);
@@ -60,8 +66,6 @@ private:
         Need need,
         std::span<const std::byte> table,
         std::vector<std::byte> payload);
-    formats::Status append_next();
-    formats::Status append(const EncodedSection& section);
     formats::Status add_page(formats::PageRange page, std::span<const std::byte> bytes);
     formats::Result<bool>
     is_needed(formats::Gfn page, std::span<const std::byte> bytes, bool is_zero);
@@ -75,9 +79,8 @@ private:
     formats::ImageId id_;
     formats::ImageBlock header_;
     std::unique_ptr<SectionPipeline> pipeline_;
-    std::vector<formats::IndexEntry> sections_; ///< that are in the file
-    std::uint32_t next_number_ = 0;             ///< of the section to come
-    PageMapBuilder page_map_;                   ///< with the chunk that is being filled
+    std::uint32_t next_number_ = 0; ///< of the section to come
+    PageMapBuilder page_map_;       ///< with the chunk that is being filled
     formats::PageBatchBuilder batch_{0};
     std::vector<std::byte> raw_; ///< of batch_
     formats::PageCount raw_pages_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 
 namespace wherry::migrate {
 
@@ -18,7 +19,13 @@ std::uint64_t blocks_of(std::span<const std::byte> payload) {
 
 } // namespace
 
-SectionEncoder::SectionEncoder(const ImageOptions& options, const formats::ImageId& id) : id_{id} {
+DigestKind digest_kind_for(const ImageOptions& options) {
+    return options.signing_key ? DigestKind::sha256 : DigestKind::xxh3;
+}
+
+SectionEncoder::SectionEncoder(const ImageOptions& options, const formats::ImageId& id)
+    : id_{id},
+      digest_{digest_kind_for(options)} {
     if (options.layout == ImageLayout::zstd) {
         compressor_.emplace(options.level);
     }
@@ -27,39 +34,40 @@ SectionEncoder::SectionEncoder(const ImageOptions& options, const formats::Image
     }
 }
 
-EncodedSection SectionEncoder::encode(const SectionContents& contents) {
+EncodedSection SectionEncoder::encode(SectionContents contents) {
     const bool is_index = contents.type == SectionType::index;
-    std::span<const std::byte> payload{contents.payload};
     EncodedSection section;
     formats::SectionHead& head = section.head;
     head.type = contents.type;
     head.is_critical = contents.is_critical;
     head.is_sealed = key_ && !is_index;
-    if (compressor_ && !is_index && blocks_of(payload) > 1) {
-        const auto frame = compressor_->compress(payload);
-        head.is_compressed = blocks_of(frame) < blocks_of(payload);
-        payload = head.is_compressed ? frame : payload;
+    if (compressor_ && !is_index && blocks_of(contents.payload) > 1) {
+        const auto frame = compressor_->compress(contents.payload);
+        head.is_compressed = blocks_of(frame) < blocks_of(contents.payload);
+        if (head.is_compressed) {
+            contents.payload.assign(frame.begin(), frame.end());
+        }
     }
-    const Bytes table_length{contents.table.size()};
-    head.payload_length = head.is_sealed
-                              ? ImageKey::sealed_length(table_length, Bytes{payload.size()})
-                              : Bytes{payload.size()};
-    head.table_length = head.is_sealed ? 0 : static_cast<std::uint32_t>(contents.table.size());
-    section.bytes.resize(formats::section_length(head).value());
-    const std::span<std::byte> bytes{section.bytes};
-    const auto table = bytes.subspan(formats::section_head_size, head.table_length);
-    const auto stored =
-        bytes.subspan(formats::front_length(head).value(), head.payload_length.value());
     if (head.is_sealed) {
+        const Bytes length =
+            ImageKey::sealed_length(Bytes{contents.table.size()}, Bytes{contents.payload.size()});
+        section.payload.resize(length.value());
         const SealedPlace place{
             .number = contents.number, .type = head.type, .flags = formats::flags_of(head)};
-        key_->seal(place, contents.table, payload, stored);
+        key_->seal(place, contents.table, contents.payload, section.payload);
+        contents.table.clear();
     } else {
-        std::ranges::copy(contents.table, table.begin());
-        std::ranges::copy(payload, stored.begin());
+        section.payload = std::move(contents.payload);
     }
-    head.digest = digest_.update(table).update(stored).finish();
-    std::ranges::copy(formats::encode_section_head(head, contents.number, id_), bytes.begin());
+    head.table_length = static_cast<std::uint32_t>(contents.table.size());
+    head.payload_length = Bytes{section.payload.size()};
+    head.digest = digest_.update(contents.table).update(section.payload).finish();
+    section.front.resize(formats::front_length(head).value());
+    std::ranges::copy(
+        formats::encode_section_head(head, contents.number, id_), section.front.begin());
+    std::ranges::copy(
+        contents.table, std::span{section.front}.subspan(formats::section_head_size).begin());
+    section.payload.resize((formats::section_length(head) - formats::front_length(head)).value());
     return section;
 }
 

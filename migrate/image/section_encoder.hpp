@@ -4,7 +4,7 @@
 #include "formats/image.hpp"
 #include "formats/zstd_frame.hpp"
 #include "migrate/image/image_options.hpp"
-#include "migrate/image/sha256.hpp"
+#include "migrate/image/section_digest.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -22,11 +22,15 @@ struct SectionContents {
     std::vector<std::byte> payload;
 };
 
-/// A section as the file has it: head, table, payload, each up to a block's end.
+/// A section as the file has it: its front is head and table. Each up to a block's end.
 struct EncodedSection {
     formats::SectionHead head;
-    std::vector<std::byte> bytes;
+    std::vector<std::byte> front;
+    std::vector<std::byte> payload;
 };
+
+/// A signature vouches for what it can: an image that has one needs digests that nobody can forge.
+DigestKind digest_kind_for(const ImageOptions& options);
 
 /// Makes one of the other, as the options say. One thread.
 class SectionEncoder {
@@ -34,13 +38,13 @@ public:
     SectionEncoder(const ImageOptions& options, const formats::ImageId& id);
 
     /// A number once.
-    EncodedSection encode(const SectionContents& contents);
+    EncodedSection encode(SectionContents contents);
 
 private:
     formats::ImageId id_;
     std::optional<formats::ZstdCompressor> compressor_; ///< none: layout raw
     std::optional<ImageKey> key_;                       ///< none: not encrypted
-    Sha256 digest_;
+    SectionDigest digest_;
 };
 
 } // namespace wherry::migrate

@@ -6,63 +6,126 @@
 
 namespace wherry::migrate {
 
-SectionPipeline::SectionPipeline(const ImageOptions& options, const formats::ImageId& id)
+using formats::Bytes;
+using formats::fail;
+using formats::Status;
+
+namespace {
+
+/// Under way: so many that whoever gives them in bursts, and whoever appends them, seldom waits for
+/// the other; 16 MiB for two workers and the longest of chunks, a quarter of that as a rule.
+constexpr std::size_t sections_per_worker = 8;
+
+} // namespace
+
+SectionPipeline::SectionPipeline(
+    const ImageOptions& options, const formats::ImageId& id, ImageSink& file)
     : id_{id},
-      capacity_{options.workers == 0 ? 1 : std::size_t{2} * options.workers},
-      encoder_{options, id} {
+      file_{file},
+      capacity_{sections_per_worker * options.workers},
+      encoder_{options, id},
+      written_{file.written()} {
     for (unsigned i = 0; i < options.workers; ++i) {
-        workers_.emplace_back(
-            [this, options](const std::stop_token& stop) { work(stop, options); });
+        threads_.emplace_back(
+            [this, options](const std::stop_token& stop) { encode(stop, options); });
+    }
+    if (options.workers > 0) {
+        threads_.emplace_back([this](const std::stop_token& stop) { append(stop); });
     }
 }
 
-SectionPipeline::~SectionPipeline() = default;
-
-bool SectionPipeline::has_room() const {
-    const std::scoped_lock lock{mutex_};
-    return jobs_.size() < capacity_;
+SectionPipeline::~SectionPipeline() {
+    file_.interrupt();
 }
 
-void SectionPipeline::put(SectionContents contents) {
-    {
-        const std::scoped_lock lock{mutex_};
-        jobs_.push_back({.contents = std::move(contents), .encoded = {}});
-    }
-    wake_workers_.notify_one();
-}
-
-std::optional<EncodedSection> SectionPipeline::take() {
+Status SectionPipeline::put(SectionContents contents) {
     std::unique_lock lock{mutex_};
-    if (jobs_.empty()) {
-        return std::nullopt;
+    const bool has_threads = capacity_ > 0;
+    appended_.wait(lock, [&] { return failure_ || !has_threads || jobs_.size() < capacity_; });
+    if (failure_) {
+        return fail(*failure_);
     }
-    Job& job = jobs_.front();
-    if (workers_.empty()) {
-        job.encoded = encoder_.encode(job.contents);
+    if (!has_threads) {
+        const auto section = encoder_.encode(std::move(contents));
+        auto appended = append(section, expected_);
+        note_appended(section, appended);
+        return appended;
     }
-    wake_taker_.wait(lock, [&job] { return job.encoded.has_value(); });
-    auto encoded = std::move(job.encoded);
-    jobs_.pop_front();
-    return encoded;
+    const Bytes size = Bytes{contents.table.size()} + Bytes{contents.payload.size()};
+    jobs_.push_back({.contents = std::move(contents), .size = size, .encoded = {}});
+    to_encode_.notify_one();
+    return {};
 }
 
-SectionPipeline::Job* SectionPipeline::next_job() {
+Status SectionPipeline::finish() {
+    std::unique_lock lock{mutex_};
+    appended_.wait(lock, [this] { return failure_ || jobs_.empty(); });
+    return failure_ ? fail(*failure_) : Status{};
+}
+
+void SectionPipeline::expect(Bytes more) {
+    const std::scoped_lock lock{mutex_};
+    expected_ = written_ + more;
+    for (const Job& job : jobs_) {
+        expected_ += job.size;
+    }
+}
+
+Bytes SectionPipeline::written() const {
+    const std::scoped_lock lock{mutex_};
+    return written_;
+}
+
+SectionPipeline::Job* SectionPipeline::next_to_encode() {
     const auto job = std::ranges::find(jobs_, false, &Job::is_begun);
     return job == jobs_.end() ? nullptr : &*job;
 }
 
-void SectionPipeline::work(const std::stop_token& stop, const ImageOptions& options) {
+void SectionPipeline::encode(const std::stop_token& stop, const ImageOptions& options) {
     SectionEncoder encoder{options, id_};
     std::unique_lock lock{mutex_};
-    while (wake_workers_.wait(lock, stop, [this] { return next_job() != nullptr; })) {
-        Job& job = *next_job();
+    while (to_encode_.wait(lock, stop, [this] { return next_to_encode() != nullptr; })) {
+        Job& job = *next_to_encode();
         job.is_begun = true;
         lock.unlock();
-        auto encoded = encoder.encode(job.contents);
+        auto encoded = encoder.encode(std::move(job.contents));
         lock.lock();
         job.encoded = std::move(encoded);
-        wake_taker_.notify_one();
+        to_append_.notify_one();
     }
+}
+
+void SectionPipeline::append(const std::stop_token& stop) {
+    std::unique_lock lock{mutex_};
+    const auto is_ready = [this] {
+        return !jobs_.empty() && jobs_.front().encoded.has_value();
+    };
+    while (!failure_ && to_append_.wait(lock, stop, is_ready)) {
+        const auto& section = *jobs_.front().encoded;
+        const Bytes expected = expected_;
+        lock.unlock();
+        const auto appended = append(section, expected);
+        lock.lock();
+        note_appended(section, appended);
+        jobs_.pop_front();
+        appended_.notify_one();
+    }
+}
+
+Status SectionPipeline::append(const EncodedSection& section, Bytes expected) {
+    file_.expect(expected);
+    return formats::then(
+        file_.append(section.front), [&] { return file_.append(section.payload); });
+}
+
+/// With the lock.
+void SectionPipeline::note_appended(const EncodedSection& section, const Status& appended) {
+    if (!appended) {
+        failure_ = appended.error();
+        return;
+    }
+    entries_.push_back({.offset = written_, .head = section.head});
+    written_ = file_.written();
 }
 
 } // namespace wherry::migrate

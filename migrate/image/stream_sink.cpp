@@ -67,7 +67,7 @@ Status StreamSink::append(std::span<const std::byte> bytes) {
 
 Status StreamSink::wait_for_reader() {
     pollfd wanted{.fd = file_.get(), .events = POLLOUT, .revents = 0};
-    while (!is_cancelled_()) {
+    while (!is_interrupted_ && !is_cancelled_()) {
         const int ready = ::poll(&wanted, 1, look_again_ms);
         if (ready > 0) {
             return {};

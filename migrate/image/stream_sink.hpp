@@ -4,6 +4,7 @@
 #include "migrate/image/image_file.hpp"
 #include "vmm/unique_fd.hpp"
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -24,6 +25,7 @@ public:
     void expect(formats::Bytes /*size*/) override {}
     /// Waits for the reader for as long as it takes.
     formats::Status append(std::span<const std::byte> bytes) override;
+    void interrupt() noexcept override { is_interrupted_ = true; }
     [[nodiscard]] formats::Bytes written() const noexcept override { return written_; }
     /// How the reader knows that it has all of it is its trailer.
     formats::Status publish() override;
@@ -35,6 +37,7 @@ private:
 
     vmm::UniqueFd file_; ///< does not block
     IsCancelled is_cancelled_;
+    std::atomic<bool> is_interrupted_ = false;
     formats::Bytes written_;
 };
 

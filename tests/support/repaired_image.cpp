@@ -4,7 +4,7 @@
 #include "formats/image.hpp"
 #include "formats/little_endian.hpp"
 #include "formats/page_digest.hpp"
-#include "migrate/image/sha256.hpp"
+#include "migrate/image/section_digest.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -28,7 +28,8 @@ void put(Span into, const formats::ImageDigest& digest) {
     std::ranges::copy(digest, into.begin());
 }
 
-void repair_section(Span file, Span entry, std::uint32_t number, const formats::ImageId& id) {
+void repair_section(
+    Span file, Span entry, std::uint32_t number, const formats::ImageHeader& header) {
     const auto offset = formats::load_little<std::uint64_t>(entry, 0);
     const auto table = formats::load_little<std::uint32_t>(entry, 12);
     const auto payload = formats::load_little<std::uint64_t>(entry, 16);
@@ -46,12 +47,13 @@ void repair_section(Span file, Span entry, std::uint32_t number, const formats::
         !fits(offset + front, payload, file)) {
         return;
     }
-    migrate::Sha256 digest;
+    migrate::SectionDigest digest{migrate::digest_kind_of(header)};
     head.digest = digest.update(file.subspan(offset + formats::section_head_size, table))
                       .update(file.subspan(offset + front, payload))
                       .finish();
     put(entry.subspan(32), head.digest);
-    std::ranges::copy(formats::encode_section_head(head, number, id), file.subspan(offset).begin());
+    std::ranges::copy(
+        formats::encode_section_head(head, number, header.id), file.subspan(offset).begin());
 }
 
 } // namespace
@@ -81,9 +83,9 @@ void repair_image(Span file) {
     for (std::uint32_t number = 0; number < count; ++number) {
         const auto entry =
             index.subspan(number * formats::index_entry_size, formats::index_entry_size);
-        repair_section(file, entry, number, header->id);
+        repair_section(file, entry, number, *header);
     }
-    migrate::Sha256 digest;
+    migrate::SectionDigest digest{migrate::digest_kind_of(*header)};
     const formats::SectionHead head{
         .type = formats::SectionType::index,
         .is_critical = true,
@@ -92,7 +94,9 @@ void repair_image(Span file) {
         .digest = digest.update(index).finish()};
     const auto bytes = formats::encode_section_head(head, count, header->id);
     std::ranges::copy(bytes, file.subspan(at).begin());
-    put(trailer.subspan(48), digest.update(file.first(block)).update(bytes).update(index).finish());
+    formats::ImageBlock first{};
+    std::ranges::copy(file.first(block), first.begin());
+    put(trailer.subspan(48), migrate::root_of(first, bytes, index));
     formats::store_little(trailer, 80, checksum_of(trailer.first(80)));
 }
 

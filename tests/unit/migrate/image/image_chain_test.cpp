@@ -268,6 +268,38 @@ TEST_SUITE("migrate.image.chain") {
         CHECK(refusal_of(ImageChain::open(bench.path(1))).empty());
     }
 
+    TEST_CASE("N04 what is signed is based on nothing that anybody can forge") {
+        ChainBench bench;
+        const auto signing_key = tests::signing_key_of(2);
+        SUBCASE("it is not written") {
+            bench.write_first();
+            const auto refused = bench.chain(0).as_base({.signing_key = signing_key});
+            REQUIRE(!refused.has_value());
+            CHECK(refused.error().code() == formats::ErrorCode::invalid_argument);
+            CHECK(refused.error().text().contains("what is based on it cannot be signed"));
+        }
+        SUBCASE("it is not read, whoever wrote it") {
+            bench.write_first();
+            const ImageOptions written{
+                .signing_key = signing_key, .base = must(bench.chain(0).as_base({}))};
+            const auto file = bench.written(written, [](ImageWriter& writer) {
+                must(writer.add_machine_state(tests::ImageBytes(100)));
+            });
+            tests::write_bytes(bench.path(1), file);
+            const auto refused = ImageChain::open(bench.path(1), {.trusted = signing_key});
+            REQUIRE(!refused.has_value());
+            CHECK(refused.error().code() == formats::ErrorCode::authentication);
+            CHECK(refused.error().text().contains("0.wimg is not signed"));
+        }
+        SUBCASE("what is signed itself will do") {
+            bench.how.signing_key = signing_key;
+            bench.write_first();
+            bench.go_on(1);
+            bench.write_next(1);
+            must(must(ImageChain::open(bench.path(1), {.trusted = signing_key})).verify());
+        }
+    }
+
     TEST_CASE("an image with a base is nothing without it") {
         ChainBench bench;
         bench.write_first();
@@ -289,6 +321,7 @@ TEST_SUITE("migrate.image.chain") {
         const std::vector<Kind> kinds{
             {.file = "image_v1_raw.wimg", .access = {}, .pages = "7A8B"},
             {.file = "image_v1_zstd.wimg", .access = {}, .pages = "7A8B"},
+            {.file = "image_v1_xxh3.wimg", .access = {}, .pages = "7A8B"},
             {.file = "image_v1_sealed.wimg", .access = sealed, .pages = "7A8B"},
             {.file = "image_v1_child.wimg", .access = {}, .pages = "7A9C"}};
         for (const auto& kind : kinds) {

@@ -98,6 +98,19 @@ TEST_SUITE("migrate.image.keys") {
             "test.wimg: it is not signed, and only trusted as signed");
     }
 
+    TEST_CASE("N04 a signature that does not vouch for the contents is refused") {
+        tests::ImageBench bench;
+        auto file = image_of(bench, {.signing_key = tests::signing_key_of(2)});
+        auto header =
+            must(formats::decode_image_header(std::span{file}.first<formats::image_block>()));
+        header.critical_features.emplace_back(formats::xxh3_feature);
+        std::ranges::copy(formats::encode_image_header(header), file.begin());
+        tests::repair_image(file);
+        CHECK(
+            complaint_about(file) ==
+            "test.wimg: it is signed, and its digests are not such as a signature vouches for");
+    }
+
     TEST_CASE("N03 no byte of a sealed and signed image can be wrong unnoticed") {
         tests::ImageBench bench;
         const auto file = image_of(bench, sealed_and_signed());
