@@ -40,11 +40,16 @@ struct RestoreBenchOptions {
     std::string layout = "raw";
     unsigned zero_percent = 50;
     unsigned rate = 20'000;
+    /// Milliseconds between the guest's reports: its first output comes that late at most.
+    unsigned report = 20;
+    std::string until = "speed";
     unsigned runs = 5;
+
+    [[nodiscard]] std::chrono::milliseconds report_interval() const {
+        return std::chrono::milliseconds{report};
+    }
 };
 
-/// Of the guest's reports; a restore is looked at for as long as it takes to work as before.
-constexpr std::chrono::milliseconds report_interval{20};
 constexpr std::chrono::microseconds look_interval{200};
 constexpr std::chrono::seconds patience{120};
 constexpr double recovered = 0.9;
@@ -82,7 +87,7 @@ std::string guest_options(const RestoreBenchOptions& options) {
         rest / 2,
         rest - rest / 2,
         options.rate,
-        report_interval.count());
+        options.report);
 }
 
 Result<Snapshot> make_snapshot(
@@ -119,7 +124,8 @@ Result<Snapshot> make_snapshot(
     reports.refresh();
     const auto& first = reports.reports().at(reports.reports().size() / 2);
     const auto between = static_cast<double>(last->sequence - first.sequence);
-    const double seconds = between * std::chrono::duration<double>{report_interval}.count();
+    const double seconds =
+        between * std::chrono::duration<double>{options.report_interval()}.count();
     return Snapshot{
         .file = file, .memory = *size, .rate = (work_of(*last) - work_of(first)) / seconds};
 }
@@ -127,12 +133,35 @@ Result<Snapshot> make_snapshot(
 /// Its serial output, as it comes.
 class Watch {
 public:
-    Watch(ChildProcess& process, fs::path log) : process_{process}, log_{std::move(log)} {}
+    Watch(ChildProcess& process, const fs::path& log) : process_{process}, file_{log}, log_{log} {}
 
+    /// The first byte.
+    formats::Status first_output() {
+        return wait([this] {
+            std::error_code not_there_yet;
+            const auto size = fs::file_size(file_, not_there_yet);
+            return !not_there_yet && size > 0;
+        });
+    }
     /// The next report; when it was seen is `at`.
     Result<GuestReport> next() {
+        auto waited = wait([this] {
+            log_.refresh();
+            return log_.reports().size() > seen_;
+        });
+        if (!waited) {
+            return fail(std::move(waited).error());
+        }
+        at = Clock::now();
+        return log_.reports()[seen_++];
+    }
+    Clock::time_point at;
+
+private:
+    template <typename Condition>
+    formats::Status wait(const Condition& holds) {
         const auto end = Clock::now() + patience;
-        while (log_.reports().size() <= seen_) {
+        while (!holds()) {
             if (const auto code = process_.poll()) {
                 return fail(
                     ErrorCode::internal, fmt::format("wherry restore ended with {}", *code));
@@ -141,15 +170,12 @@ public:
                 return fail(ErrorCode::timed_out, "the guest has not reported in time");
             }
             std::this_thread::sleep_for(look_interval);
-            log_.refresh();
         }
-        at = Clock::now();
-        return log_.reports()[seen_++];
+        return {};
     }
-    Clock::time_point at;
 
-private:
     ChildProcess& process_;
+    fs::path file_;
     GuestLog log_;
     std::size_t seen_ = 0;
 };
@@ -182,12 +208,18 @@ measure(const RestoreBenchOptions& options, const Snapshot& snapshot, const fs::
         return fail(std::move(process).error());
     }
     Watch watch{*process, log};
+    if (auto come = watch.first_output(); !come) {
+        return fail(std::move(come).error());
+    }
+    const double first_output = ms_since(begun);
+    const double gib = static_cast<double>(snapshot.memory.value()) / (1U << 30U);
+    if (options.until == "output") {
+        return Figures{first_output, 0, gib / (first_output / 1000)};
+    }
     auto report = watch.next();
     if (!report) {
         return fail(report.error());
     }
-    const double first_output = ms_since(begun);
-    const double gib = static_cast<double>(snapshot.memory.value()) / (1U << 30U);
     while (true) {
         const auto before = *report;
         const auto before_at = watch.at;
@@ -255,6 +287,13 @@ void add_restore(CLI::App& app, ExitCode& outcome) {
     command->add_option("--zero", options->zero_percent, "Percent of memory that is zero pages")
         ->check(CLI::Range(0, 100));
     command->add_option("--rate", options->rate, "Pages a second dirtied in the hot set");
+    command
+        ->add_option("--report", options->report, "Milliseconds between two reports of the guest")
+        ->check(CLI::Range(1, 10'000));
+    command
+        ->add_option(
+            "--until", options->until, "output: the guest's first; speed: 90 % of its former rate")
+        ->check(CLI::IsMember({"output", "speed"}));
     command->add_option("--runs", options->runs, "How often")->check(CLI::Range(1, 1000));
     command->callback([options, &outcome] { outcome = measure_restores(*options); });
 }
