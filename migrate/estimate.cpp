@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/estimate.hpp"
 
+#include "migrate/first_pass.hpp"
+
 #include <algorithm>
 #include <array>
 
@@ -23,6 +25,10 @@ Duration time_for(Bytes amount, BytesPerSecond rate) {
     const double per_second = static_cast<double>(std::max<std::uint64_t>(rate.value(), 1));
     const double seconds = std::min(static_cast<double>(amount.value()) / per_second, longest_s);
     return duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
+PageCount part_of(PageCount pages, double share) {
+    return PageCount{static_cast<std::uint64_t>(static_cast<double>(pages.value()) * share)};
 }
 
 long long in_ms(Duration time) {
@@ -54,13 +60,7 @@ public:
           luck_{luck},
           convergence_{policy} {}
 
-    Course run(PageCount raw, PageCount zero) {
-        auto decision = after(round_of(raw, zero));
-        while (decision == Decision::again) {
-            decision = after(round_of(left_, PageCount{0}));
-        }
-        return concluded(decision);
-    }
+    Course run(PageCount raw, PageCount zero) { return go_on_from(first_pass(raw, zero)); }
 
     /// As run, with a first round that was real.
     Course go_on_from(const RoundObservation& seen) {
@@ -87,6 +87,41 @@ private:
         return round;
     }
 
+    /// The same looks at what is dirtied meanwhile as a session has, with the same consequence.
+    RoundObservation first_pass(PageCount raw, PageCount zero) {
+        const RoundObservation whole = round_of(raw, zero);
+        const Duration lasts = whole.elapsed - conditions_.collecting;
+        FirstPass pass{whole.sent};
+        for (Duration at = pass.next_look(); at < lasts; at = pass.next_look()) {
+            const double share = share_of(at, lasts);
+            const PageCount sent = part_of(raw, share) + part_of(zero, share);
+            if (pass.is_in_vain(convergence_, at, sent, dirtied_in(at))) {
+                convergence_.hurry();
+                return broken_off(raw, zero, at, lasts);
+            }
+        }
+        return whole;
+    }
+
+    /// What was not sent is left as well as what was dirtied. Zero pages are told then, for
+    /// nothing.
+    RoundObservation broken_off(PageCount raw, PageCount zero, Duration at, Duration lasts) {
+        const double share = share_of(at, lasts);
+        RoundObservation round = round_of(part_of(raw, share), part_of(zero, share));
+        round.elapsed = elapsed_ + at + conditions_.collecting;
+        const PageCount dirtied = dirtied_in(at + conditions_.collecting);
+        // A page that is dirtied before its turn is left once. With bad luck there is none.
+        const PageCount again =
+            std::min(luck_ == Likelihood::usual ? part_of(dirtied, share) : dirtied, round.sent);
+        untold_zero_ = zero - part_of(zero, share);
+        round.remaining = raw + zero - round.sent + again;
+        return round;
+    }
+
+    static double share_of(Duration part, Duration whole) {
+        return std::chrono::duration<double>{part} / std::chrono::duration<double>{whole};
+    }
+
     Decision after(const RoundObservation& round) {
         ++rounds_;
         elapsed_ = round.elapsed;
@@ -96,7 +131,7 @@ private:
     }
 
     Course concluded(Decision decision) {
-        const Bytes left = formats::bytes_of(left_);
+        const Bytes left = formats::bytes_of(left_ - untold_zero_);
         Course course{
             .forecast =
                 {.total = elapsed_,
@@ -111,7 +146,9 @@ private:
             course.forecast.wire_bytes += left;
         }
         if (decision == Decision::go_hybrid) { // the rest follows at its own pace
-            course.forecast.total += limited(left, time_for(left, conditions_.rate));
+            course.forecast.total +=
+                limited(left, time_for(left, conditions_.rate)) +
+                time_for(formats::bytes_of(untold_zero_), conditions_.zero_rate);
         }
         return course;
     }
@@ -134,6 +171,7 @@ private:
     Duration elapsed_{};
     Bytes wire_;
     PageCount left_;
+    PageCount untold_zero_; ///< of `left_`: of a first pass that was broken off
     std::uint32_t rounds_ = 0;
 };
 

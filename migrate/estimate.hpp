@@ -39,7 +39,7 @@ struct Course {
     Decision end = Decision::give_up; ///< never `again`
     std::uint32_t rounds = 0;         ///< while the guest runs at the source
     unsigned throttle_percent = 0;    ///< at the end
-    formats::Bytes left;              ///< not sent yet when the guest is stopped
+    formats::Bytes left;              ///< not sent yet when the guest is stopped; no zero pages
 
     /// The VM moves, with a blackout within the goal or, in hybrid mode, without its last pages.
     [[nodiscard]] bool arrives() const noexcept {
@@ -47,8 +47,8 @@ struct Course {
     }
 };
 
-/// Goes through the rounds that Convergence would make of it. Where the VM would stay, the forecast
-/// is of the time until then, and of the blackout that would have been.
+/// Goes through the rounds that Convergence would make of it, and a FirstPass. Where the VM would
+/// stay, the forecast is of the time until then, and of the blackout that would have been.
 Course
 simulate(const GuestOutlook& guest, const LinkOutlook& link, const Policy& policy, Likelihood luck);
 

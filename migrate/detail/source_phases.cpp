@@ -4,6 +4,7 @@
 #include "migrate/detail/phase_order.hpp"
 #include "migrate/detail/source_flow.hpp"
 #include "migrate/estimate.hpp"
+#include "migrate/first_pass.hpp"
 #include "vmm/saved_state.hpp"
 
 #include <array>
@@ -20,8 +21,6 @@ namespace {
 /// Between the end of a round on our side and the destination's word that it has it all: bounds
 /// what is under way in buffers at the slowest bandwidth allowed.
 constexpr Duration round_deadline = std::chrono::minutes{2};
-/// Into the first pass: a shorter one is soon over anyway.
-constexpr Duration first_look = std::chrono::milliseconds{200};
 
 } // namespace
 
@@ -203,15 +202,14 @@ void SourceSession::break_off(std::string why) {
     progress_.note(std::move(why));
 }
 
-/// Looks at the dirty log in the middle of the first pass, each time when twice as much time has
-/// passed: few readings, however long it takes. What they find is dirty at its end.
+/// What the looks at the dirty log find is dirty at the pass's end.
 Task<void> SourceSession::watch_first_pass() {
     dirty_meanwhile_.emplace(machine_.memory());
     const formats::PageCount total = rounds_.dirty().count();
     const auto begun = progress_.now();
-    formats::PageCount by_half;
-    for (Duration wait = first_look;; wait = progress_.now() - begun) {
-        auto waited = co_await transport::pause_for(wait);
+    FirstPass pass{total};
+    while (true) {
+        auto waited = co_await transport::pause_for(pass.next_look() - (progress_.now() - begun));
         if (!waited) {
             co_return waited;
         }
@@ -222,18 +220,13 @@ Task<void> SourceSession::watch_first_pass() {
         if (!looked || !is_in_first_pass()) {
             co_return looked;
         }
-        const PassObservation seen{
-            .total = total,
-            .sent = total - pages_->left(),
-            .dirtied_by_half = by_half,
-            .dirtied = dirty_meanwhile_->count()};
-        by_half = seen.dirtied;
-        if (rounds_.convergence().is_pass_in_vain(seen)) {
+        const formats::PageCount sent = total - pages_->left();
+        const Duration passed = progress_.now() - begun;
+        if (pass.is_in_vain(rounds_.convergence(), passed, sent, dirty_meanwhile_->count())) {
             break_off(fmt::format(
                 "the guest dirties too fast for a pass over all its memory: it goes on at the "
                 "destination after {:.0f} % of it",
-                100.0 * static_cast<double>(seen.sent.value()) /
-                    static_cast<double>(total.value())));
+                100.0 * static_cast<double>(sent.value()) / static_cast<double>(total.value())));
             co_return Status{};
         }
     }

@@ -3,6 +3,7 @@
 #include "migrate/estimate.hpp"
 
 #include "dirtylog/working_set.hpp"
+#include "migrate/first_pass.hpp"
 
 #include <array>
 #include <functional>
@@ -129,6 +130,65 @@ Forecast moved(Writer& writer, const GuestOutlook& guest, const LinkOutlook& lin
     }
 }
 
+struct BrokenOffPass {
+    Duration after{};
+    PageCount left;
+};
+
+/// What really becomes of a first pass under Mode::hybrid: all pages in ascending order, as many of
+/// them raw as not in each stretch. Unset: it was made to its end.
+std::optional<BrokenOffPass>
+broken_off_pass(Writer& writer, const GuestOutlook& guest, const LinkOutlook& link) {
+    Policy policy;
+    policy.mode = Mode::hybrid;
+    const Convergence convergence{policy};
+    const auto rate_of_pages =
+        static_cast<double>(link.usual_rate.value()) / static_cast<double>(formats::page_size) *
+        static_cast<double>(memory_pages) / static_cast<double>(guest.raw_pages.value());
+    FirstPass pass{PageCount{memory_pages}};
+    DirtySet left{ram};
+    Duration now{};
+    while (true) {
+        left.merge(writer.write_for(pass.next_look() - now));
+        now = pass.next_look();
+        const auto sent = static_cast<std::uint64_t>(rate_of_pages * seconds(now));
+        if (sent >= memory_pages) {
+            return std::nullopt;
+        }
+        if (pass.is_in_vain(convergence, now, PageCount{sent}, left.count())) {
+            left.mark(PageRange::make(Gfn{sent}, PageCount{memory_pages - sent}).value());
+            return BrokenOffPass{.after = now, .left = left.count()};
+        }
+    }
+}
+
+/// `said` is of that pass, and has as much left as it has: give or take this share.
+void check_broken_off(
+    const Course& said,
+    const BrokenOffPass& real,
+    const GuestOutlook& guest,
+    const LinkOutlook& link,
+    double tolerance) {
+    const auto rate = static_cast<double>(link.usual_rate.value());
+    const auto raw = static_cast<double>(bytes_of(guest.raw_pages).value());
+    const auto zero = static_cast<double>(bytes_of(guest.zero_pages).value());
+    const auto said_left = static_cast<double>(said.left.value());
+    const double sent = seconds(real.after) * rate;
+    CHECK(said.end == Decision::go_hybrid);
+    CHECK(said.rounds == 1);
+    CHECK(said.forecast.blackout == link.usual_fixed_cost);
+    CHECK(
+        static_cast<double>(said.forecast.wire_bytes.value()) ==
+        doctest::Approx(sent + said_left).epsilon(0.01));
+    // Zero pages that were not told are no part of it.
+    const auto left = static_cast<double>(bytes_of(real.left).value()) - (1 - sent / raw) * zero;
+    CHECK(said_left == doctest::Approx(left).epsilon(tolerance));
+    CHECK(
+        seconds(said.forecast.total) ==
+        doctest::Approx(seconds(real.after + link.usual_fixed_cost) + said_left / rate)
+            .epsilon(0.001));
+}
+
 Policy with(OnStall on_stall) {
     Policy policy;
     policy.on_stall = on_stall;
@@ -215,14 +275,15 @@ TEST_SUITE("migrate.estimate") {
         CHECK(said.why.find("without the last") != std::string::npos);
     }
 
-    TEST_CASE("hybrid is one pass, and what was dirtied in it") {
+    TEST_CASE("hybrid is one pass that is soon over, and what was dirtied in it") {
         const dirtylog::DirtyCurve dirtied{
-            {{.interval = 1s, .usual = 20'000, .high = 20'000},
-             {.interval = 2s, .usual = 20'000, .high = 20'000}},
+            {{.interval = 100ms, .usual = 20'000, .high = 20'000},
+             {.interval = 200ms, .usual = 20'000, .high = 20'000}},
             PageCount{memory_pages}};
         Policy policy;
         policy.mode = Mode::hybrid;
-        auto link = link_of(100);
+        policy.downtime = 50ms;
+        auto link = link_of(1000);
         link.collecting = 0ms;
         const auto course = simulate(
             {.raw_pages = PageCount{25'600}, .zero_pages = {}, .dirtied = dirtied},
@@ -233,7 +294,57 @@ TEST_SUITE("migrate.estimate") {
         CHECK(course.rounds == 1);
         CHECK(course.left == bytes_of(PageCount{20'000}));
         CHECK(course.forecast.wire_bytes == bytes_of(PageCount{45'600}));
-        CHECK(seconds(course.forecast.total) == doctest::Approx(1 + 0.78125 + 0.008));
+        CHECK(seconds(course.forecast.total) == doctest::Approx(0.1 + 0.078125 + 0.008));
+    }
+
+    TEST_CASE("V04 a first pass that is in vain is broken off in the forecast as in a session") {
+        struct Case {
+            const char* guest;
+            std::uint64_t pages;
+            double rate;
+            std::uint64_t link_mib;
+            bool breaks_off;
+        };
+        const Case cases[]{
+            {"half of its memory, fast", memory_pages / 2, 100'000, 100, true},
+            {"all of it, so slowly that it takes some looks", memory_pages, 20'000, 20, true},
+            {"so fast that one look is enough to judge", memory_pages, 400'000, 100, true},
+            {"a hot set that is soon all written", 40'000, 400'000, 100, false},
+            {"over a link that carries it", memory_pages, 20'000, 2'000, false},
+        };
+        Policy policy;
+        policy.mode = Mode::hybrid;
+        for (const Case& each : cases) {
+            CAPTURE(std::string{each.guest});
+            Writer writer{within(each.pages), steady(each.rate)};
+            auto guest = sampled(writer);
+            guest.zero_pages = PageCount{memory_pages / 8};
+            guest.raw_pages = PageCount{memory_pages} - guest.zero_pages;
+            auto link = link_of(each.link_mib);
+            link.zero_rate = BytesPerSecond{std::uint64_t{1} << 50U}; // takes no time
+            link.collecting = 0ms;
+            const auto real = broken_off_pass(writer, guest, link);
+            REQUIRE(real.has_value() == each.breaks_off);
+            const Course usual = simulate(guest, link, policy, Likelihood::usual);
+            const Course unlucky = simulate(guest, link, policy, Likelihood::unlucky);
+            if (real) {
+                check_broken_off(usual, *real, guest, link, 0.05);
+                check_broken_off(unlucky, *real, guest, link, 0.3);
+                CHECK(unlucky.left >= usual.left);
+            } else {
+                CHECK(usual.forecast.wire_bytes >= bytes_of(guest.raw_pages));
+            }
+        }
+    }
+
+    TEST_CASE("V04 as an answer to a stall, hybrid makes its first pass to the end") {
+        Writer writer{within(memory_pages), steady(100'000)};
+        const auto guest = sampled(writer);
+        Policy policy;
+        policy.on_stall = OnStall::hybrid;
+        const auto course = simulate(guest, link_of(50), policy, Likelihood::usual);
+        CHECK(course.end == Decision::go_hybrid);
+        CHECK(course.rounds > 1);
     }
 
     TEST_CASE(
