@@ -44,6 +44,10 @@ public:
     /// DONE.
     static std::unique_ptr<DestinationOwner> holding(OwnershipRecord last, Patience patience);
 
+    /// Of a VM that arrived here, died with its process and was booted afresh in this one: what it
+    /// was then is lost, and its source may know. Writes nothing. `last` is RUNNING or DONE.
+    static std::unique_ptr<DestinationOwner> booted_again(OwnershipRecord last, Patience patience);
+
     [[nodiscard]] DestinationOwnerState state() const noexcept { return state_; }
     [[nodiscard]] OwnershipStatus status() const override;
     [[nodiscard]] CommitPoint commit_point() const override;

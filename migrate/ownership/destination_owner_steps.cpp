@@ -57,6 +57,15 @@ DestinationOwner::holding(OwnershipRecord last, Patience patience) {
     return owner;
 }
 
+std::unique_ptr<DestinationOwner>
+DestinationOwner::booted_again(OwnershipRecord last, Patience patience) {
+    formats::invariant(
+        last.kind == RecordKind::running || last.kind == RecordKind::done,
+        "what was booted again had run here");
+    return std::unique_ptr<DestinationOwner>{
+        new DestinationOwner{State::lost, std::move(last), patience}};
+}
+
 void DestinationOwner::on_begin() {
     if (state_ == State::abandoning) {
         reason_ = "this process has started again";

@@ -21,6 +21,7 @@ struct JournalEntry {
     std::string peer; ///< for the source where to connect to, for the destination who connected
     /// The directory with certificates and keys, whose contents never come here; empty: --insecure.
     std::string tls_directory;
+    std::string listens_on; ///< for the destination where the source finds it; else empty
     /// For people; no decision looks at it.
     std::chrono::sys_seconds written_at;
     friend bool operator==(const JournalEntry&, const JournalEntry&) = default;

@@ -63,6 +63,9 @@ std::optional<std::string_view> over_limit(const formats::proto::JournalRecord& 
     if (body.tls_directory().size() > 4096) {
         return "TLS directory";
     }
+    if (body.listens_on().size() > 300) {
+        return "address that it listened on";
+    }
     return std::nullopt;
 }
 
@@ -93,6 +96,7 @@ Result<JournalEntry> entry_from(const formats::proto::JournalRecord& body) {
         .side = formats::side_from(body.side()),
         .peer = body.peer(),
         .tls_directory = body.tls_directory(),
+        .listens_on = body.listens_on(),
         .written_at = std::chrono::sys_seconds{std::chrono::seconds{body.written_at()}}};
 }
 
@@ -233,6 +237,7 @@ encode_journal_record(const JournalEntry& entry, std::uint64_t sequence) {
     body.set_side(static_cast<std::uint32_t>(entry.side));
     body.set_peer(entry.peer);
     body.set_tls_directory(entry.tls_directory);
+    body.set_listens_on(entry.listens_on);
     body.set_written_at(entry.written_at.time_since_epoch().count());
     if (const auto field = over_limit(body)) {
         return fail(

@@ -4,8 +4,10 @@
 side has the VM; where they cannot, a person is heard."""
 
 import signal
+import socket
 
-from instances import GUEST, HYPERVISOR, HostCase, Instance, is_stopped, main, wait_until
+from instances import (
+    GUEST, HYPERVISOR, HostCase, Instance, is_soft, is_stopped, main, wait_until)
 
 
 class Restart(HostCase):
@@ -53,6 +55,73 @@ class Restart(HostCase):
         self.run_to_its_end()
         self.assert_goes_on(self.b)
         self.assertEqual(self.names(), {"b": "running"})
+
+    def die_while_running(self):
+        """The destination, with the guest that it runs."""
+        wait_until("the guest to run there", lambda: self.names().get("b") == "running")
+        self.b.wait_for_reports()
+        self.kill(self.b)
+
+    def assert_is_asked_again(self, instance):
+        """It listens where the VM arrived, for sources that ask and for nobody else."""
+        self.assertIn(f"listens on 127.0.0.1:{self.port}", instance.said())
+        self.run_vm("c").wait_for_reports()
+        turned_away = self.wherry(
+            "migrate", "c", "--to", f"127.0.0.1:{self.port}", "--tls", "pki", code=1)
+        self.assertIn("b has had its VM, and takes no other in", turned_away.stderr)
+        stranger = self.wherry(
+            "migrate", "c", "--to", f"127.0.0.1:{self.port}", "--insecure", code=None)
+        self.assertNotEqual(stranger.returncode, 0)
+        self.assertEqual(self.status("c")["state"], "running")
+
+    def test_F06_a_vm_that_is_booted_again_where_it_came_tells_a_source_that_died(self):
+        self.begin("source", "committed")
+        self.kill(self.a)
+        self.die_while_running()
+        again = self.run_vm("b")
+        self.run_to_its_end()
+        self.assert_is_asked_again(again)
+        self.assert_goes_on(again)
+        # It is a VM like any other.
+        d = self.receive_vm("d")
+        self.migrate("b", "d", "--on-stall", "stop")
+        self.assertEqual(again.process.wait(30), 0, again.said())
+        self.assert_goes_on(d)
+
+    def test_F06_a_vm_that_is_booted_again_where_it_came_tells_a_source_that_lives(self):
+        self.begin("source", "committed")
+        self.die_while_running()
+        again = self.run_vm("b")
+        self.a.process.send_signal(signal.SIGCONT)
+        self.assertEqual(self.a.process.wait(60), 0, self.a.said())
+        self.assert_goes_on(again)
+        self.assertEqual(self.names(), {"b": "running"})
+
+    def test_F06_a_vm_that_is_booted_again_needs_no_address(self):
+        self.begin("source", "committed")
+        self.kill(self.a)
+        self.die_while_running()
+        with socket.create_server(("127.0.0.1", self.port)):
+            again = self.run_vm("b")
+            self.assert_goes_on(again)
+        self.assertIn(f"finds nobody at 127.0.0.1:{self.port}", again.said())
+        self.assertIn("--keep destination", again.said())
+
+    def test_F06_a_source_that_serves_hears_that_the_vm_was_booted_again(self):
+        """What it has is a half of the guest: named, and kept until a person decides."""
+        self.a = self.run_vm("a")
+        self.a.wait_for_reports(2)
+        self.b, proxy = self.migrate_until_faulting(
+            "a", "b", "--mode", "hybrid", "--downtime", "1ms", "--bandwidth",
+            "1M" if is_soft() else "24M")
+        self.kill(self.b)
+        again = self.run_vm("b")
+        wait_until("the source to hear of it", lambda: self.status("a")["state"] == "split")
+        self.assert_goes_on(again)
+        self.wherry("salvage", "a", "a.wimg")
+        self.assertEqual(self.a.process.wait(30), 0, self.a.said())
+        self.assert_goes_on(again)
+        proxy.close()
 
     def test_F06_a_source_that_died_with_its_offer_open_commits_and_the_guest_lives(self):
         self.begin("source", "offer")

@@ -90,7 +90,12 @@ ExitCode receive(const Options& options) {
         return usage_error(listen.error());
     }
     ReceiveOptions request{
-        .name = options.name, .host = *host, .listen = *listen, .tls_directory = options.tls};
+        .name = options.name,
+        .host = *host,
+        .listen = *listen,
+        // For the VM's journal, which is read by processes that are started elsewhere.
+        .tls_directory =
+            options.tls.empty() ? "" : std::filesystem::absolute(options.tls).string()};
     return receive_instance(request);
 }
 
@@ -199,7 +204,9 @@ void add_run_and_receive(CLI::App& app, Action& action) {
         "With --cpu host the guest has all that this host and its hypervisor offer, and moves to\n"
         "hosts with the same hypervisor. With --cpu portable it has what both kvm and mshv keep,\n"
         "and moves from one to the other; it loses the hypervisor's own interfaces (clock, steal\n"
-        "time), so that Linux needs tsc_early_khz=KHZ in --cmdline.");
+        "time), so that Linux needs tsc_early_khz=KHZ in --cmdline.\n"
+        "A VM that had come here by `wherry receive` is booted again, and listens where it did\n"
+        "for the host that it came from, if that has not heard that the VM is here.");
     add_host_options(*run_command, *options)->required();
     run_command->add_option("--memory", options->memory, "RAM, a multiple of 2M (512M)");
     run_command->add_option("--cpus", options->cpus, "vCPUs (1)")->check(CLI::Range(1, 4));

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <ranges>
 #include <system_error>
 #include <utility>
 
@@ -65,11 +66,9 @@ Result<std::unique_ptr<InstanceKeeper>> InstanceKeeper::open(std::string_view vm
         new InstanceKeeper{std::string{vm_name}, *std::move(journal)}};
 }
 
-void InstanceKeeper::begin(formats::Side side, std::string peer, std::string tls_directory) {
+void InstanceKeeper::begin(RecordOrigin origin) {
     const std::lock_guard held{journal_mutex_};
-    side_ = side;
-    peer_ = std::move(peer);
-    tls_directory_ = std::move(tls_directory);
+    origin_ = std::move(origin);
 }
 
 void InstanceKeeper::set_vm_id(const migrate::VmId& id) {
@@ -90,6 +89,18 @@ std::optional<migrate::JournalEntry> InstanceKeeper::last() const {
     return journal_->entries().back();
 }
 
+std::optional<migrate::JournalEntry> InstanceKeeper::arrival() const {
+    const std::lock_guard held{journal_mutex_};
+    for (const migrate::JournalEntry& entry : journal_->entries() | std::views::reverse) {
+        const bool says_so = entry.record.kind == migrate::RecordKind::running ||
+                             entry.record.kind == migrate::RecordKind::done;
+        if (entry.vm_id == vm_id_ && says_so) {
+            return entry;
+        }
+    }
+    return std::nullopt;
+}
+
 std::vector<migrate::OwnershipRecord> InstanceKeeper::records_of(const migrate::VmId& vm) const {
     const std::lock_guard held{journal_mutex_};
     std::vector<migrate::OwnershipRecord> records;
@@ -107,9 +118,10 @@ Status InstanceKeeper::write(const migrate::OwnershipRecord& record) {
         .record = record,
         .vm_id = vm_id_,
         .vm_name = vm_name_,
-        .side = side_,
-        .peer = peer_,
-        .tls_directory = tls_directory_,
+        .side = origin_.side,
+        .peer = origin_.peer,
+        .tls_directory = origin_.tls_directory,
+        .listens_on = origin_.listens_on,
         .written_at = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now())});
 }
 

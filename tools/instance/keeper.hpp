@@ -19,6 +19,14 @@ namespace wherry::tools {
 /// ~/.local/state/wherry for others. Unlike sockets they outlive a restart of the host.
 std::filesystem::path state_directory();
 
+/// Of whom, and of which connection, records are: JournalEntry says what each part is.
+struct RecordOrigin {
+    formats::Side side = formats::Side::source;
+    std::string peer{};
+    std::string tls_directory{};
+    std::string listens_on{};
+};
+
 /// The journal of one VM on this host, and the arbiters that its migrations name. Thread-safe; it
 /// blocks for as long as disk and arbiter take.
 class InstanceKeeper final : public migrate::OwnershipKeeper {
@@ -29,12 +37,14 @@ public:
     ~InstanceKeeper() = default;
 
     /// What the next records are of.
-    void begin(formats::Side side, std::string peer, std::string tls_directory);
+    void begin(RecordOrigin origin);
     /// Of the VM that is here now; made on the way where there was none.
     void set_vm_id(const migrate::VmId& id);
     [[nodiscard]] migrate::VmId vm_id() const;
     /// The last entry of the journal, if it has any.
     [[nodiscard]] std::optional<migrate::JournalEntry> last() const;
+    /// The last that says that this VM came here, if it did: RUNNING or DONE.
+    [[nodiscard]] std::optional<migrate::JournalEntry> arrival() const;
     /// Those of this VM, oldest first.
     [[nodiscard]] std::vector<migrate::OwnershipRecord> records_of(const migrate::VmId& vm) const;
 
@@ -49,9 +59,7 @@ private:
     mutable std::mutex journal_mutex_;
     std::unique_ptr<migrate::FileJournal> journal_;
     migrate::VmId vm_id_;
-    formats::Side side_ = formats::Side::source;
-    std::string peer_;
-    std::string tls_directory_;
+    RecordOrigin origin_;
 
     std::mutex arbiter_mutex_;
     std::string arbiter_name_;

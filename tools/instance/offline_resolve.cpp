@@ -36,7 +36,11 @@ decide(const std::string& name, migrate::Keep keep, migrate::Fencing fencing) {
             ErrorCode::not_found,
             fmt::format("there is no VM {} on this host, and no journal of one", name));
     }
-    (*keeper)->begin(last->side, last->peer, last->tls_directory);
+    (*keeper)->begin(
+        {.side = last->side,
+         .peer = last->peer,
+         .tls_directory = last->tls_directory,
+         .listens_on = last->listens_on});
     const bool is_source = migrate::is_of_source(last->record.kind);
     std::unique_ptr<migrate::Owner> owner;
     if (is_source) {

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/instance/vmm_instance.hpp"
 
-#include "migrate/reception.hpp"
 #include "tools/instance/security.hpp"
-#include "transport/task_group.hpp"
 
 #include <chrono>
 #include <csignal>
@@ -242,105 +240,6 @@ void VmmInstance::source_concluded(migrate::SourceOutcome outcome) {
     }
 }
 
-Status VmmInstance::listen(const transport::Endpoint& at, transport::Security security) {
-    auto opened = transport::Listener::open(session_.executor(), at, std::move(security));
-    if (!opened) {
-        return formats::fail(std::move(opened).error());
-    }
-    listener_.emplace(*std::move(opened));
-    listens_on_ = listener_->local().to_string();
-    transport::spawn(session_.executor(), take_in(*listener_), [this](const Status& ended) {
-        if (!ended) {
-            boost::asio::post(context_, [this, error = ended.error()] {
-                print_error(error);
-                finish(ExitCode::failed);
-            });
-        }
-    });
-    return {};
-}
-
-transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
-    const auto host = vmm::probe(host_.hypervisor);
-    if (!host) {
-        co_return formats::fail(host.error());
-    }
-    migrate::ReceptionOptions manners;
-    manners.on_refusal = print_error;
-    migrate::Reception reception{session_.executor(), std::move(manners)};
-    transport::TaskGroup serving{session_.executor()};
-    serving.start(reception.serve(listener), [&reception](const Status& ended) {
-        if (!ended) {
-            print_error(ended.error());
-            reception.close(); // so that who waits for a VM hears of it
-        }
-    });
-    migrate::InquiryDeskOptions desk;
-    desk.keeper = keeper_.get();
-    desk.find_owner = [this](const migrate::Inquiry& inquiry, const std::string& peer) {
-        return owner_for(inquiry, peer);
-    };
-    desk.on_refusal = print_error;
-    serving.start(migrate::answer_inquiries(reception, std::move(desk)));
-    while (!arrived_as_) {
-        auto intake = co_await reception.next_migration();
-        if (!intake) {
-            co_return formats::fail(std::move(intake).error());
-        }
-        bool began = false;
-        is_taking_in_ = true;
-        const auto job = std::make_shared<Job>(
-            JobKind::receive, make_migration_id(), (*intake)->peer(), session_.executor());
-        migrate::DestinationOptions options;
-        options.host = *host;
-        options.keeper = keeper_.get();
-        options.desk = &job->desk();
-        keeper_->begin(formats::Side::destination, (*intake)->peer(), tls_directory_);
-        options.make_machine =
-            [this, job, &began](
-                const migrate::Arrival& arrival) -> migrate::MachineFactory::result_type {
-            auto id = migrate::VmId::parse(arrival.vm_id);
-            if (!id) {
-                return formats::fail(std::move(id).error().during("the source's name for the VM"));
-            }
-            keeper_->set_vm_id(*id);
-            auto expected = Arrivals::awaited;
-            if (!arrivals_.compare_exchange_strong(expected, Arrivals::begun)) {
-                return formats::fail(
-                    ErrorCode::refused, name_.name() + " is ending and takes no VM in");
-            }
-            began = true;
-            boost::asio::post(context_, [this, job] {
-                job_ = job;
-                situation_ = Situation::incoming;
-                if (end_wanted_) {
-                    job_->gate().request_cancel();
-                }
-            });
-            return vmm::Machine::create(arrival.config, host_);
-        };
-        auto outcome = co_await migrate::run_destination(
-            *std::move(intake), std::move(options), job->gate(), *job);
-        if (!outcome) {
-            co_return formats::fail(std::move(outcome).error());
-        }
-        is_taking_in_ = false;
-        if (!began) {
-            if (outcome->error) {
-                print_error(*outcome->error);
-            }
-            continue;
-        }
-        arrived_as_ = outcome->state;
-        // A source that has not heard the last word may still ask.
-        reception.turn_away(name_.name() + " has had its VM, and takes no other in");
-        boost::asio::post(context_, [this, job, result = *std::move(outcome)]() mutable {
-            destination_concluded(job, std::move(result));
-        });
-    }
-    co_return co_await serving.join();
-}
-
 void VmmInstance::destination_concluded(
     const std::shared_ptr<Job>& job, migrate::DestinationOutcome outcome) {
     const bool in_doubt = outcome.state == migrate::DestinationState::in_doubt;
@@ -447,6 +346,7 @@ ExitCode run_instance(const RunOptions& options) {
         if (!claim) {
             return formats::fail(claim.error());
         }
+        instance.listen_again();
         if (*claim == VmmInstance::Claim::undecided) {
             return instance.settle([&options] { return start_machine(options); });
         }

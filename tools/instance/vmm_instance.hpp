@@ -5,6 +5,7 @@
 #include "migrate/image/guest_image.hpp"
 #include "migrate/image/guest_restore.hpp"
 #include "migrate/inquiry.hpp"
+#include "migrate/reception.hpp"
 #include "migrate/restarted_source.hpp"
 #include "migrate/snapshot_session.hpp"
 #include "migrate/source_session.hpp"
@@ -15,6 +16,7 @@
 #include "tools/instance/registry.hpp"
 #include "transport/connection.hpp"
 #include "transport/io_thread.hpp"
+#include "transport/task_group.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -65,6 +67,10 @@ public:
     /// snapshot is a new VM, with an id of its own.
     formats::Status claim_image(const migrate::ImageDescription& image, AskArbiter ask);
     formats::Status listen(const transport::Endpoint& at, transport::Security security);
+    /// Of a VM that came here in an earlier process: listens where that did, with its certificates,
+    /// for a source that has not heard that the VM is here. What is in the way is printed, and the
+    /// VM needs none of it. After claim_vm(); does nothing for a VM that did not come.
+    void listen_again();
     /// The VM of a new snapshot: it is nobody yet. Refused while a hand-over of the VM that had
     /// this name is open.
     formats::Status become_new_vm();
@@ -161,8 +167,19 @@ private:
     owner_for(const migrate::Inquiry& inquiry, const std::string& peer);
     void remember_link(const migrate::Report& report);
     void estimate_concluded(formats::Result<migrate::Estimation> outcome);
+    formats::Status open_listener(const transport::Endpoint& at, transport::Security security);
+    [[nodiscard]] static migrate::ReceptionOptions manners();
+    [[nodiscard]] std::string has_had_its_vm() const;
+    [[nodiscard]] RecordOrigin origin_of_arrivals(const std::string& peer) const;
+    /// On the session's thread: whoever connects is let in, and sources that ask are answered.
+    void answer_the_door(
+        migrate::Reception& reception,
+        transport::Listener& listener,
+        transport::TaskGroup& serving);
     /// On the session's thread, until a VM has come or begun to come.
     transport::Task<void> take_in(transport::Listener& listener);
+    /// On the session's thread, for as long as the process lives.
+    transport::Task<void> answer_past_source(transport::Listener& listener);
     void
     destination_concluded(const std::shared_ptr<Job>& job, migrate::DestinationOutcome outcome);
     void on_machine_end(const vmm::MachineEnd& end);
@@ -210,6 +227,8 @@ private:
     bool is_taking_in_ = false; ///< the session's thread's
     /// What became of the VM that came; the session's thread's.
     std::optional<migrate::DestinationState> arrived_as_;
+    /// It came in an earlier process, with which it died; the session's thread's.
+    bool was_booted_again_ = false;
     /// By the last migration of this VM that told, to here or from here.
     std::optional<migrate::KnownLink> known_link_;
     bool end_wanted_ = false; ///< a signal came while a job ran

@@ -42,7 +42,7 @@ Status VmmInstance::settle(Starter start) {
             last->peer)));
     }
     situation_ = Situation::in_doubt;
-    keeper_->begin(formats::Side::source, last->peer, last->tls_directory);
+    keeper_->begin({.peer = last->peer, .tls_directory = last->tls_directory});
     job_ = std::make_shared<Job>(
         JobKind::settle, last->record.migration_id, last->peer, session_.executor());
     settling_ = job_;
@@ -127,7 +127,14 @@ VmmInstance::owner_for(const migrate::Inquiry& inquiry, const std::string& peer)
         for (const auto& record : records | std::views::reverse) {
             const bool is_whole = record.kind == RecordKind::done ||
                                   (record.kind == RecordKind::running && !record.pages_missing);
-            if (is_whole && record.epoch == migrate::Epoch{offered}) {
+            const bool has_run = is_whole || record.kind == RecordKind::running;
+            if (record.epoch != migrate::Epoch{offered} || !has_run) {
+                continue;
+            }
+            if (was_booted_again_) {
+                return migrate::DestinationOwner::booted_again(record, patience);
+            }
+            if (is_whole) {
                 return migrate::DestinationOwner::holding(record, patience);
             }
         }
@@ -141,7 +148,7 @@ VmmInstance::owner_for(const migrate::Inquiry& inquiry, const std::string& peer)
     if (is_claimed && migrate::is_of_source(last->record.kind)) {
         return refuse("was handing it on itself when its process ended; start it by wherry run");
     }
-    keeper_->begin(formats::Side::destination, peer, tls_directory_);
+    keeper_->begin(origin_of_arrivals(peer));
     keeper_->set_vm_id(*vm);
     const auto known =
         records.empty() ? std::optional<migrate::OwnershipRecord>{} : std::optional{records.back()};

@@ -307,7 +307,7 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
     if (settling_) {
         settling_->gate().request_cancel(); // what it still had to say this hand-over overrules
     }
-    keeper_->begin(formats::Side::source, to->to_string(), request->tls_directory());
+    keeper_->begin({.peer = to->to_string(), .tls_directory = request->tls_directory()});
     job_ = std::make_shared<Job>(
         JobKind::migrate, make_migration_id(), to->to_string(), session_.executor());
     migrate::SourceOptions options{

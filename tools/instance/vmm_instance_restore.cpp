@@ -168,7 +168,7 @@ Status VmmInstance::check_image(const migrate::ImageDescription& image, AskArbit
     if (!id) {
         return fail(std::move(id).error());
     }
-    keeper_->begin(formats::Side::source, {}, {});
+    keeper_->begin({});
     keeper_->set_vm_id(*id);
     const auto last = keeper_->last();
     const auto epoch = static_cast<std::uint64_t>(image.epoch);

@@ -212,6 +212,20 @@ TEST_SUITE("migrate.aftermath") {
         CHECK(it.boots == 0);
     }
 
+    TEST_CASE("F06: a VM that was booted again answers as one that died, and writes nothing") {
+        for (const RecordKind last : {RecordKind::running, RecordKind::done}) {
+            const bool pages_missing = last == RecordKind::done;
+            CAPTURE(name_of(last));
+            Aftermath it{record(RecordKind::committed, 8, pages_missing)};
+            it.answer_as([last, pages_missing] {
+                return DestinationOwner::booted_again(record(last, 8, pages_missing), {});
+            });
+            CHECK(it.settle().state == SourceOwnerState::handed_off);
+            CHECK(it.boots == 0);
+            CHECK(it.destination_keeper.records().empty());
+        }
+    }
+
     TEST_CASE("F06: an offer for post-copy is taken back at once: the copy is not whole") {
         Aftermath it{record(RecordKind::offered, 8, true)};
         it.answer_as([] { return DestinationOwner::restarted(std::nullopt, {}); });

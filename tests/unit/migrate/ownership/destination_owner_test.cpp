@@ -287,6 +287,24 @@ TEST_SUITE("migrate.ownership.destination_owner") {
             CHECK(whole.boot_again() == "boot");
             CHECK(whole(started) == "send complete(5)");
         }
+        SUBCASE("RUNNING and DONE of a VM that was booted again: said, and nothing is asked or "
+                "written") {
+            for (const Attempt& attempt : {local(), shared(), local(true), shared(true)}) {
+                for (const R kind : {R::running, R::done}) {
+                    Destination destination{
+                        DestinationOwner::booted_again(record(kind, 5, attempt), patience)};
+                    const bool was_whole = kind == R::done && attempt.pages_missing;
+                    const std::string word = was_whole ? "send complete(5)" : "send lost(5)";
+                    CHECK(destination.first_words.empty());
+                    CHECK(destination(event::Connected{}) == word);
+                    CHECK(destination(said(M::ask, 5)) == word);
+                    CHECK(destination(said(M::commit, 5)) == word);
+                    CHECK(destination(said(M::took_back, 5)).empty());
+                    CHECK(destination(said(M::pages_lost, 5)).empty());
+                    CHECK(destination(cut).empty());
+                }
+            }
+        }
         SUBCASE("SALVAGED") {
             CHECK(restarted(R::salvaged, local(true), 6).state() == "salvaged");
         }

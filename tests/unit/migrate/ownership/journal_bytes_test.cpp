@@ -113,6 +113,9 @@ TEST_CASE("journal: fields over their limits are refused before they are written
     long_one.tls_directory.pop_back();
     long_one.record.arbiter = std::string(1024, 'x');
     long_one.peer = std::string(300, 'x');
+    long_one.listens_on = std::string(301, 'x');
+    REQUIRE(!migrate::encode_journal_record(long_one, 1).has_value());
+    long_one.listens_on.pop_back();
     const auto longest = migrate::encode_journal_record(long_one, 1);
     REQUIRE(longest.has_value());
     CHECK(longest->size() <= migrate::journal_record_limit);

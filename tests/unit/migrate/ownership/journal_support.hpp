@@ -24,6 +24,7 @@ inline migrate::JournalEntry entry(migrate::RecordKind kind, std::uint64_t epoch
         .side = formats::Side::source,
         .peer = "10.0.0.2:7461",
         .tls_directory = "/etc/wherry/pki",
+        .listens_on = "10.0.0.1:7461",
         .written_at = std::chrono::sys_seconds{std::chrono::seconds{1795855396}}};
 }
 
