@@ -17,6 +17,29 @@ InDoubtGuest::InDoubtGuest(
       start_{std::move(start)} {}
 
 Result<Custody> InDoubtGuest::resolve(Keep keep, Fencing fencing) {
+    const auto last = owner_->record();
+    if (here_ == Keep::source && last && last->arbiter != "local") {
+        // What it says comes before a person's word. Where it cannot be reached that word may do,
+        // of a VM that was given up here already.
+        auto follows = carry_out(action::AskArbiter{
+            .arbiter = last->arbiter, .wanted = std::nullopt, .asker = Asker::source});
+        if (!follows && last->kind != RecordKind::committed) {
+            return formats::fail(std::move(follows).error());
+        }
+        auto noted = carry_out(follows ? *std::move(follows) : OwnershipActions{});
+        if (noted) {
+            // Nobody is there whose word could be waited for.
+            noted =
+                carry_out(owner_->handle(event::Disconnected{"the destination is not connected"}));
+        }
+        if (!noted) {
+            return formats::fail(std::move(noted).error());
+        }
+        const Custody custody = owner_->status().custody;
+        if (owner_->record() != last && custody != Custody::undetermined) {
+            return custody;
+        }
+    }
     auto decided = owner_->resolve(keep, fencing);
     if (!decided) {
         return formats::fail(std::move(decided).error());

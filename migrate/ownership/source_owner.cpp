@@ -57,7 +57,8 @@ bool SourceOwner::is_refused_by_arbiters_owner() const {
     return is_shared() && (state_ == State::committed || state_ == State::in_doubt);
 }
 bool SourceOwner::may_hear_lost() const {
-    return attempt_.pages_missing && (listens() || state_ == State::serving);
+    return attempt_.pages_missing &&
+           (listens() || state_ == State::serving || is_split_without_memory());
 }
 bool SourceOwner::may_complete() const {
     return attempt_.pages_missing &&
@@ -144,6 +145,7 @@ void SourceOwner::after_committed() {
         retry_later();
     } else if (is_split_without_memory()) {
         tell_pages_lost();
+        send(MessageKind::ask); // they may have come there since, or be lost there too
     }
     if (!is_connected_) {
         retry_later();
@@ -183,7 +185,11 @@ void SourceOwner::serve() {
     become_committed(has_memory_ ? State::serving : State::split);
 }
 void SourceOwner::hear_lost() {
-    become_committed(State::split);
+    if (has_memory_) {
+        become_committed(State::split);
+    } else {
+        hand_off(); // nothing is here either: the VM is booted there
+    }
 }
 void SourceOwner::tell_pages_lost() {
     send(MessageKind::pages_lost);

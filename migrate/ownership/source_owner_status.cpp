@@ -84,6 +84,11 @@ std::string SourceOwner::sentence() const {
             text += ", or decide with 'wherry resolve'";
         }
     }
+    if (is_split_without_memory()) {
+        text += "; only its name is here, which 'wherry resolve' gives up or takes back";
+    } else if (state_ == State::split) {
+        text += "; 'wherry salvage' writes the half that is here";
+    }
     if (state_ == State::serving && !is_connected_) {
         text += "; the destination is not connected, and is called again";
     }

@@ -134,6 +134,7 @@ void SourceOwner::on_connected() {
         tell_taken_back();
     } else if (is_split_without_memory()) {
         tell_pages_lost();
+        send(MessageKind::ask);
     } else {
         say_again();
     }
@@ -231,28 +232,41 @@ void SourceOwner::enter(State state) {
 }
 
 Status SourceOwner::on_resolve(Keep keep, Fencing fencing) {
-    if (state_ != State::in_doubt) {
+    if (state_ != State::in_doubt && !is_split_without_memory()) {
         return refuse("this side is not in doubt: " + sentence());
     }
+    const bool is_given_up = is_on_disk(RecordKind::committed);
     const bool overtaken = is_shared() && arbiter_is_beyond(epoch_);
     if (keep == Keep::source) {
         if (overtaken) {
             return refuse("the VM was handed on since: keep it where it is now");
         }
-        if (is_shared() && is_on_disk(RecordKind::committed) && fencing == Fencing::none) {
+        if (state_ == State::split && is_connected_) {
+            return refuse(
+                "the destination has the VM and is connected; to give it up there, say 'wherry "
+                "salvage' there first");
+        }
+        if (is_shared() && is_given_up && fencing == Fencing::none) {
             return refuse(
                 "the arbiter has committed the VM to the destination, which alone can give it "
-                "back; where its host is dead for good, add --fenced");
+                "back; where its host is dead for good, or the VM was salvaged there, add "
+                "--fenced");
         }
         is_fenced_ = is_shared() && fencing == Fencing::destination_is_dead;
         reason_ = "a person keeps the source";
         reclaim();
         return {};
     }
-    if (attempt_.pages_missing) {
-        return refuse("pages of the VM are missing on the destination: it needs this side");
+    if (attempt_.pages_missing && has_memory_) {
+        return refuse(
+            "pages of the VM that are missing on the destination are here; 'wherry salvage' writes "
+            "them");
     }
-    if (!is_shared() || overtaken || is_on_disk(RecordKind::committed)) {
+    if (attempt_.pages_missing && !is_given_up && !overtaken) {
+        return refuse(
+            "the VM was offered and not given up, and a copy there is not whole: keep the source");
+    }
+    if (!is_shared() || overtaken || is_given_up) {
         reason_ = "a person keeps the destination";
         hand_off();
         return {};
@@ -266,7 +280,7 @@ Status SourceOwner::on_resolve(Keep keep, Fencing fencing) {
 }
 
 Status SourceOwner::on_salvage() {
-    const bool given_up = attempt_.pages_missing &&
+    const bool given_up = attempt_.pages_missing && has_memory_ &&
                           (state_ == State::serving || state_ == State::split ||
                            (state_ == State::in_doubt && is_on_disk(RecordKind::committed)));
     if (!given_up) {

@@ -123,6 +123,41 @@ class Restart(HostCase):
         self.assert_goes_on(again)
         proxy.close()
 
+    def die_while_serving(self):
+        """The source, while pages of the guest are missing at the destination."""
+        self.a = self.run_vm("a")
+        self.a.wait_for_reports(2)
+        self.b, proxy = self.migrate_until_faulting(
+            "a", "b", "--mode", "hybrid", "--downtime", "1ms", "--bandwidth",
+            "1M" if is_soft() else "24M")
+        wait_until(
+            "the source to serve pages",
+            lambda: self.status("a")["job"]["progress"]["owner_state"] == "serving")
+        self.kill(self.a)
+        return proxy
+
+    def test_F02_a_source_that_died_serving_ends_when_the_vm_is_booted_again(self):
+        proxy = self.die_while_serving()
+        self.kill(self.b)
+        again = self.run_vm("b")
+        self.run_to_its_end()
+        self.assert_goes_on(again)
+        proxy.close()
+
+    def test_F02_a_source_that_died_serving_is_named_and_given_up_by_a_person(self):
+        proxy = self.die_while_serving()
+        self.b.process.send_signal(signal.SIGCONT)
+        again = self.run_vm("a")
+        wait_until("both to know", lambda: self.status("a")["state"] == "split"
+                   and self.status("b")["state"] == "split")
+        self.assertIn("only its name is here", self.status("a")["explanation"])
+        refused = self.wherry("resolve", "a", "--keep", "source", code=None)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("is connected", refused.stderr)
+        self.wherry("resolve", "a", "--keep", "destination")
+        self.assertEqual(again.process.wait(30), 0, again.said())
+        proxy.close()
+
     def test_F06_a_source_that_died_with_its_offer_open_commits_and_the_guest_lives(self):
         self.begin("source", "offer")
         self.kill(self.a)

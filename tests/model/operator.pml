@@ -2,10 +2,11 @@
 // The last resort: `resolve`, `salvage` and booting again, by a person who knows what README.md
 // assumes of him.
 
-/* resolve --keep source, on the source; the destination is dead, or has been resolved before. */
+/* resolve --keep source, on the source; the destination is dead, or has been resolved or salvaged
+   before. */
 inline keep_source() {
     atomic {
-        assert(d_gone || !d_memory);
+        assert(d_gone || !d_memory || d_state == salvaged);
         source_writes(r_reclaimed, s_epoch + 1);
         s_epoch = s_epoch + 1;
         if
@@ -64,16 +65,25 @@ inline salvage_destination() {
     }
 }
 
+#define HAS_ONLY_ITS_NAME (s_up && !s_memory && s_record == r_committed && \
+    (s_state == in_doubt || s_state == split))
 inline careful_operator() {
     do
 #if HYBRID
     :: atomic { d_up && (d_state == faulting || d_state == split || d_state == lost) } ->
         salvage_destination()
-    :: atomic { s_up && (s_state == serving || s_state == split) &&
+    :: atomic { s_up && s_memory && (s_state == serving || s_state == split) &&
             (d_gone || d_state == salvaged) } ->
         salvage_source()
-    :: atomic { s_up && s_state == in_doubt && s_record == r_committed && d_state == salvaged } ->
+    :: atomic { s_up && s_memory && s_state == in_doubt && s_record == r_committed &&
+            d_state == salvaged } ->
         salvage_source()
+    /* Of the VM nothing is here but its name. */
+    :: atomic { HAS_ONLY_ITS_NAME && d_up &&
+            (d_state == split || d_state == salvaged || d_state == done) } ->
+        give_up_source()
+    :: atomic { HAS_ONLY_ITS_NAME && !elsewhere_runs && (d_gone || d_state == salvaged) } ->
+        keep_source()
     /* One image of both halves, or the source's alone (as it was at the switch), or booted again. */
     :: atomic { !elsewhere_runs && (s_gone || s_state == salvaged || s_state == handed_off) &&
             (d_gone || d_state == salvaged) && (s_state == salvaged || d_state == salvaged) } ->

@@ -8,6 +8,12 @@
 /* Wants the VM back, and with an arbiter has to ask for it. */
 #define WANTS_BACK (s_up && (s_state == reclaiming || (s_state == in_doubt && s_record != r_committed)))
 
+/* Asks as well: they may have come there since, or be lost there too. */
+inline source_tells_pages_lost() {
+    send(m_pages_lost, s_epoch);
+    send(m_ask, s_epoch)
+}
+
 inline source_answers_old(epoch) {
     atomic { s_up && !AS_BUILT && ON_WIRE(m_accept, epoch) && s_epoch > epoch ->
         take(m_accept, epoch);
@@ -121,15 +127,16 @@ end:
 #if HYBRID
         :: !s_memory ->
             source_writes(r_committed, s_epoch);
-            send(m_pages_lost, s_epoch);
+            source_tells_pages_lost();
             s_state = split
 #endif
         fi }
     :: atomic { SOURCE_LISTENS && ON_WIRE(m_lost, s_epoch) ->
         take(m_lost, s_epoch);
         if
-        :: !HYBRID -> s_state = handing_off
-        :: HYBRID ->
+        /* It died there, and nothing is here either: it is booted there. */
+        :: !HYBRID || !s_memory -> s_state = handing_off
+        :: HYBRID && s_memory ->
             source_writes(r_committed, s_epoch);
             s_state = split
         fi }
@@ -157,7 +164,7 @@ end:
                 (ARBITER && (s_state == committed || s_state == in_doubt)) ->
             send(m_ask, s_epoch)
 #if HYBRID
-        :: s_state == split && !s_memory -> send(m_pages_lost, s_epoch)
+        :: s_state == split && !s_memory -> source_tells_pages_lost()
 #endif
         :: else
         fi }
@@ -189,6 +196,9 @@ end:
     :: atomic { s_up && s_state == serving && ON_WIRE(m_lost, s_epoch) ->
         take(m_lost, s_epoch);
         s_state = split }
+    :: atomic { s_up && s_state == split && !s_memory && ON_WIRE(m_lost, s_epoch) ->
+        take(m_lost, s_epoch);
+        s_state = handing_off }
     :: atomic { (SOURCE_LISTENS || (s_up && (s_state == serving || s_state == split))) &&
             ON_WIRE(m_complete, s_epoch) ->
         take(m_complete, s_epoch);

@@ -196,6 +196,6 @@ active proctype Observer() {
     /* Whatever happened: in one place, and no one else holds anything that could run. */
     atomic { timeout -> assert(RUNS_ONCE);
         assert(!(s_up && s_state == in_doubt) && !(d_up && d_state == in_doubt));
-        assert(!(d_up && d_state == faulting)) }
+        assert(!(d_up && d_state == faulting) && !(s_up && s_state == split)) }
 }
 #endif

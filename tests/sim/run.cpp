@@ -195,6 +195,15 @@ bool Run::a_person_acts() {
 }
 
 bool Run::person_on_salvage() {
+    // Where only the VM's name is left at the source; one that has its memory refuses.
+    if (is_source({"split", "in-doubt"}) && is_destination({"split", "salvaged", "done"}) &&
+        source_.resolve(Keep::destination, Fencing::none)) {
+        return true;
+    }
+    if (is_source({"split"}) && destination_is_gone_ &&
+        source_.resolve(Keep::source, Fencing::destination_is_dead)) {
+        return true;
+    }
     if (is_destination({"faulting", "split", "lost"}) && destination_.salvage()) {
         return true;
     }
@@ -226,9 +235,11 @@ bool Run::person_on_doubt() {
     if (!link_is_gone_) {
         return false;
     }
-    // They cannot hear each other: he keeps either, and tells the other one first.
+    // They cannot hear each other: he keeps either, and tells the other one first. With pages
+    // missing there it never ran, and cannot be kept.
     if (source_doubts && destination_doubts) {
-        if (world_.random.one_in(2) && source_.resolve(Keep::destination, Fencing::none)) {
+        if (!world_.schedule.is_hybrid && world_.random.one_in(2) &&
+            source_.resolve(Keep::destination, Fencing::none)) {
             return true;
         }
         return destination_.resolve(Keep::source, Fencing::none);

@@ -53,11 +53,17 @@ decide(const std::string& name, migrate::Keep keep, migrate::Fencing fencing) {
         **keeper,
         is_source ? migrate::Keep::source : migrate::Keep::destination,
         nothing_to_start};
-    auto decided = guest.resolve(keep, fencing);
-    if (!decided) {
-        return formats::fail(std::move(decided).error());
+    const auto custody = guest.resolve(keep, fencing);
+    if (!custody) {
+        return formats::fail(custody.error());
     }
-    return guest.status();
+    const auto status = guest.status();
+    const auto wished =
+        keep == migrate::Keep::source ? migrate::Custody::source : migrate::Custody::destination;
+    if (*custody != wished) {
+        return formats::fail(ErrorCode::wrong_state, status.sentence);
+    }
+    return status;
 }
 
 } // namespace

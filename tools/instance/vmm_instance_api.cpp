@@ -460,15 +460,26 @@ Status VmmInstance::resolve(migrate::Keep keep, migrate::Fencing fencing) {
     if (!doubt_) {
         return fail(ErrorCode::wrong_state, name_.name() + " is not in doubt: " + explain());
     }
-    const bool stays = keep == doubt_->here();
-    if (auto resolved = doubt_->resolve(keep, fencing); !resolved) {
-        return fail(std::move(resolved).error());
+    const auto custody = doubt_->resolve(keep, fencing);
+    if (!custody) {
+        return fail(custody.error());
     }
+    const auto sentence = doubt_->status().sentence;
+    if (*custody == migrate::Custody::undetermined) {
+        return fail(ErrorCode::wrong_state, sentence); // it waits for the arbiter's word, or theirs
+    }
+    const bool is_here =
+        (*custody == migrate::Custody::source) == (doubt_->here() == migrate::Keep::source);
     epoch_ = doubt_->epoch();
     doubt_.reset();
-    situation_ = stays ? Situation::present : Situation::ended;
-    if (!stays) {
+    situation_ = is_here ? Situation::present : Situation::ended;
+    if (!is_here) {
         finish(ExitCode::done);
+    }
+    const bool is_as_wished =
+        (*custody == migrate::Custody::source) == (keep == migrate::Keep::source);
+    if (!is_as_wished) {
+        return fail(ErrorCode::wrong_state, sentence);
     }
     return {};
 }

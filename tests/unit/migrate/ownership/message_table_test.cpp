@@ -221,6 +221,7 @@ TEST_SUITE("migrate.ownership.message_table") {
             {"split", M::complete, 5, "write HANDED_OFF(5)"},
             {"split, no memory", M::running, 5, "send pages_lost(5)"},
             {"split, no memory", M::complete, 5, "write HANDED_OFF(5)"},
+            {"split, no memory", M::lost, 5, "write HANDED_OFF(5)"},
         };
         // Who asks late about what was taken back hears so, whatever this side does meanwhile.
         for (const Place<Source>& place : places) {

@@ -349,10 +349,12 @@ TEST_SUITE("migrate.ownership.source_owner") {
         }
         SUBCASE("COMMITTED, post-copy: its half is gone, and the destination hears so") {
             Source source = restarted(R::committed, local(true));
-            CHECK(source(said(M::running, 5)) == "send pages_lost(5)");
+            CHECK(source(said(M::running, 5)) == "send pages_lost(5), send ask(5)");
             CHECK(source.state() == "split");
-            CHECK(source(event::Connected{}) == "send pages_lost(5)");
+            CHECK(source(event::Connected{}) == "send pages_lost(5), send ask(5)");
             CHECK(source(said(M::complete, 5)) == "write HANDED_OFF(5)");
+            Source neither = restarted(R::committed, local(true));
+            CHECK(neither(said(M::lost, 5)) == "write HANDED_OFF(5)"); // the other half is gone too
         }
         SUBCASE("HANDED_OFF and SALVAGED") {
             CHECK(restarted(R::handed_off, local()).state() == "handed-off");
@@ -385,6 +387,53 @@ TEST_SUITE("migrate.ownership.source_owner") {
         CHECK(once(says(R::offered, 5)) == "read the arbiter"); // it was not carried out
         once(says(R::offered, 5));
         CHECK(once.expire(Timer::wait) == "ask for RECLAIMED(6)");
+    }
+
+    TEST_CASE("resolve has a way out either way of a source that has only the name of a VM") {
+        const auto fenced = Fencing::destination_is_dead;
+        SUBCASE("in doubt") {
+            CHECK(
+                restarted(R::committed, local(true)).resolve(Keep::source) == "write RECLAIMED(6)");
+            CHECK(
+                restarted(R::committed, local(true)).resolve(Keep::destination) ==
+                "write HANDED_OFF(5)");
+            CHECK(restarted(R::committed, shared(true)).resolve(Keep::source) == "refused");
+            Source read = restarted(R::committed, shared(true));
+            read(says(R::committed, 5));
+            CHECK(read.resolve(Keep::source, fenced) == "ask for RECLAIMED(6) fenced");
+            CHECK(
+                restarted(R::committed, shared(true)).resolve(Keep::destination) ==
+                "write HANDED_OFF(5)");
+        }
+        SUBCASE("split: not while the destination that has the other half is there") {
+            Source source = restarted(R::committed, local(true));
+            source.play({event::Connected{}, said(M::running, 5)});
+            CHECK(source.state() == "split");
+            CHECK(source.resolve(Keep::source) == "refused");
+            source(cut);
+            CHECK(source.resolve(Keep::source) == "write RECLAIMED(6)");
+            Source there = restarted(R::committed, local(true));
+            there.play({event::Connected{}, said(M::running, 5)});
+            CHECK(there.resolve(Keep::destination) == "write HANDED_OFF(5)");
+        }
+        SUBCASE("never given up: what is there is not whole, and never ran") {
+            const auto source =
+                SourceOwner::restarted(record(R::offered, 5, local(true)), patience);
+            const auto refused = source->resolve(Keep::destination);
+            REQUIRE(!refused);
+            CHECK(refused.error().text().find("keep the source") != std::string::npos);
+            CHECK(source->resolve(Keep::source));
+        }
+        SUBCASE("there is no half of it that could be written") {
+            CHECK(restarted(R::committed, local(true)).salvage() == "refused");
+        }
+        SUBCASE("one that has its memory does not throw it away") {
+            Source source = serving();
+            source(said(M::lost, 5));
+            CHECK(source.state() == "split");
+            CHECK(source.resolve(Keep::destination) == "refused");
+            CHECK(source.resolve(Keep::source) == "refused");
+        }
     }
 
     TEST_CASE("salvage is for a half that is given up, and the last word of this side") {
