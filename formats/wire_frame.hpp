@@ -38,6 +38,7 @@ enum class FrameType : std::uint8_t {
     page_batch = 2,    ///< see page_run.hpp
     machine_state = 3, ///< MachineState of machine.proto
     page_set = 4,      ///< see page_set.hpp
+    probe = 5,         ///< bytes of no meaning, to measure a link
 };
 
 /// The most a payload of `type` may hold; checked before anything is allocated.
@@ -51,6 +52,8 @@ constexpr Bytes payload_limit(FrameType type) noexcept {
         return 128_MiB;
     case FrameType::page_set:
         return page_set_limit;
+    case FrameType::probe:
+        return 1_MiB;
     }
     return Bytes{0};
 }

@@ -19,6 +19,8 @@ std::string_view name_of(ChannelRole role) noexcept {
         return "urgent";
     case ChannelRole::inquiry:
         return "inquiry";
+    case ChannelRole::probe:
+        return "probe";
     }
     return "unknown";
 }
@@ -39,7 +41,7 @@ void to_proto(
 
 formats::Result<Hello> from_proto(const formats::proto::Hello& said) {
     Hello hello;
-    if (said.role() < 1 || said.role() > 4) {
+    if (said.role() < 1 || said.role() > 5) {
         return formats::fail(
             ErrorCode::protocol,
             fmt::format("there is no role {} for a channel in this version", said.role()));

@@ -22,8 +22,9 @@ enum class ChannelRole : std::uint8_t {
     bulk = 2,    ///< rounds of pages
     urgent = 3,  ///< pages that a guest waits for
     inquiry = 4, ///< a control channel after a lost one, or after a process that was lost
+    probe = 5,   ///< of no migration: what would become of one
 };
-/// "control", "bulk", "urgent", "inquiry".
+/// "control", "bulk", "urgent", "inquiry", "probe".
 std::string_view name_of(ChannelRole role) noexcept;
 
 inline constexpr std::size_t migration_id_limit = 64;

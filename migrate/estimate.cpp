@@ -40,11 +40,12 @@ double in_mib(Bytes bytes) {
 }
 
 /// One migration under way in the imagination. Rounds cost what their bytes cost: headers, some
-/// thousandths of them, are left out, and so is the time until the first page is sent.
+/// thousandths of them, are left out.
 class Simulation {
 public:
     struct Conditions {
         BytesPerSecond rate, zero_rate;
+        Duration opening{};
         Duration collecting{};
         Duration fixed_cost{};
     };
@@ -58,7 +59,8 @@ public:
           conditions_{conditions},
           policy_{policy},
           luck_{luck},
-          convergence_{policy} {}
+          convergence_{policy},
+          elapsed_{conditions.opening} {}
 
     Course run(PageCount raw, PageCount zero) { return go_on_from(first_pass(raw, zero)); }
 
@@ -90,7 +92,7 @@ private:
     /// The same looks at what is dirtied meanwhile as a session has, with the same consequence.
     RoundObservation first_pass(PageCount raw, PageCount zero) {
         const RoundObservation whole = round_of(raw, zero);
-        const Duration lasts = whole.elapsed - conditions_.collecting;
+        const Duration lasts = whole.elapsed - elapsed_ - conditions_.collecting;
         FirstPass pass{whole.sent};
         for (Duration at = pass.next_look(); at < lasts; at = pass.next_look()) {
             const double share = share_of(at, lasts);
@@ -168,7 +170,7 @@ private:
     const Policy& policy_;
     Likelihood luck_;
     Convergence convergence_;
-    Duration elapsed_{};
+    Duration elapsed_;
     Bytes wire_;
     PageCount left_;
     PageCount untold_zero_; ///< of `left_`: of a first pass that was broken off
@@ -267,6 +269,7 @@ Course simulate(
         guest.dirtied,
         {.rate = usual ? link.usual_rate : link.low_rate,
          .zero_rate = link.zero_rate,
+         .opening = link.opening,
          .collecting = link.collecting,
          .fixed_cost = usual ? link.usual_fixed_cost : link.high_fixed_cost},
         policy,
@@ -289,6 +292,7 @@ Forecast forecast_after_first_pass(const RoundObservation& seen, const Policy& p
         dirtied,
         {.rate = rate,
          .zero_rate = BytesPerSecond{1},
+         .opening = Duration::zero(),
          .collecting = Duration::zero(),
          .fixed_cost = seen.fixed_cost},
         policy,

@@ -26,6 +26,7 @@ struct GuestOutlook {
 struct LinkOutlook {
     BytesPerSecond usual_rate, low_rate; ///< on the wire, not limited
     BytesPerSecond zero_rate;            ///< at which memory is found to be zero
+    Duration opening{};                  ///< until the first page is sent, as far as it is known
     Duration collecting{};               ///< one reading of the dirty log, between two rounds
     /// What a blackout needs beside sending pages.
     Duration usual_fixed_cost{}, high_fixed_cost{};

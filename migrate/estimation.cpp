@@ -60,7 +60,12 @@ public:
         Status ended = formats::fail(ErrorCode::cancelled, "the estimate was cancelled");
         transport::TaskGroup main{executor_};
         main.start(watch(), [&ended](const Status& outcome) { ended = outcome; });
-        gate_.on_request([&main] { main.cancel(); });
+        gate_.on_request([this, &main] {
+            main.cancel();
+            if (probe_) {
+                probe_->hurry();
+            }
+        });
         // The outcome arrives through `ended`, whatever it is.
         auto joined = co_await main.join();
         (void)joined;
@@ -93,6 +98,12 @@ private:
         auto step = co_await look_around();
         if (!step) {
             co_return step;
+        }
+        if (options_.destination) {
+            step = co_await ask_destination();
+            if (!step) {
+                co_return step;
+            }
         }
         auto tracker = dirtylog::make_tracker(machine_);
         if (!tracker) {
@@ -128,6 +139,39 @@ private:
         }
         sealing_ = *sealing;
         co_return Status{};
+    }
+
+    /// Before the guest is watched: it has less of this host's processors meanwhile.
+    Task<void> ask_destination() {
+        ProbeOptions asked = *std::move(options_.destination);
+        const Plan named = std::exchange(asked.plan, plan_for(machine_));
+        asked.plan.vm_name = named.vm_name;
+        asked.plan.vm_id = named.vm_id;
+        asked.plan.downtime_goal = options_.policy.downtime;
+        asked.plan.populated = formats::bytes_of(survey_.raw_pages + survey_.zero_pages);
+        asked.policy = options_.policy;
+        asked.on_verdict = [this](const PlanVerdict& verdict) {
+            take_verdict(verdict);
+        };
+        probe_.emplace(executor_, std::move(asked));
+        auto outcome = co_await probe_->run();
+        if (!outcome) {
+            co_return formats::fail(std::move(outcome).error());
+        }
+        answer_ = *std::move(outcome);
+        co_return Status{};
+    }
+
+    void take_verdict(const PlanVerdict& verdict) {
+        std::vector<std::string> found = verdict.findings;
+        for (const std::string& objection : verdict.objections) {
+            found.push_back("would be refused: " + objection);
+        }
+        if (!verdict.postcopy_obstacle.empty()) {
+            found.push_back("hybrid is not possible: " + verdict.postcopy_obstacle);
+            options_.support = HybridSupport::none;
+        }
+        observer_.planned(found);
     }
 
     Task<void> harvest_for_a_while() {
@@ -206,6 +250,14 @@ private:
         result.watched = watched_;
         result.written = seen_.written();
         result.estimate = estimate(result.guest, result.link, options_.policy, options_.support);
+        if (answer_ && !answer_->verdict.objections.empty()) {
+            result.estimate.recommended.reset();
+            result.estimate.why = fmt::format(
+                "a migration to {} would be refused: {}",
+                answer_->peer,
+                fmt::join(answer_->verdict.objections, "; "));
+        }
+        result.probe = std::move(answer_);
         return result;
     }
 
@@ -219,7 +271,16 @@ private:
             known && known->fixed_cost ? *known->fixed_cost : SourceOptions{}.fixed_cost;
         link.usual_fixed_cost = beside + link.collecting;
         link.high_fixed_cost = beside + readings_[(readings_.size() * 95 - 1) / 100];
-        if (known) {
+        if (answer_) {
+            result.rate_source = RateSource::probe;
+            link.usual_rate = as_this_host_can(answer_->rate.usual, sealing_.usual);
+            link.low_rate = as_this_host_can(answer_->rate.low, sealing_.low);
+            link.opening = answer_->connecting + answer_->planning;
+            if (!known || !known->fixed_cost) { // which has them in it
+                link.usual_fixed_cost += 2 * answer_->round_trip;
+                link.high_fixed_cost += 2 * answer_->round_trip;
+            }
+        } else if (known) {
             result.rate_source = RateSource::last_migration;
             link.usual_rate = known->usual;
             link.low_rate = known->low;
@@ -229,9 +290,19 @@ private:
             link.low_rate = *options_.policy.bandwidth;
         } else {
             result.rate_source = RateSource::this_host;
-            link.usual_rate = together(survey_.raw_rate, sealing_.usual);
-            link.low_rate = together(survey_.raw_rate, sealing_.low);
+            link.usual_rate = rate_of_host(sealing_.usual);
+            link.low_rate = rate_of_host(sealing_.low);
         }
+    }
+
+    [[nodiscard]] BytesPerSecond rate_of_host(BytesPerSecond sealing) const {
+        return together(survey_.raw_rate, sealing);
+    }
+    /// Pages have to be got ready too, which what a probe sends is from the beginning.
+    [[nodiscard]] BytesPerSecond
+    as_this_host_can(BytesPerSecond measured, BytesPerSecond sealing) const {
+        const bool is_known = survey_.raw_rate.value() > 0; // some memory was looked at
+        return is_known ? std::min(measured, rate_of_host(sealing)) : measured;
     }
 
     vmm::Machine& machine_;
@@ -241,6 +312,8 @@ private:
     transport::Executor executor_;
     boost::asio::thread_pool worker_{1};
 
+    std::optional<Probe> probe_;
+    std::optional<ProbeOutcome> answer_;
     MemorySurvey survey_;
     transport::SealingRate sealing_{};
     std::unique_ptr<dirtylog::DirtyTracker> tracker_;

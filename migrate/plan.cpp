@@ -22,6 +22,16 @@ using formats::ErrorCode;
 /// For what a VMM takes besides its guest's RAM: page tables, buffers, state.
 constexpr Bytes memory_reserve = formats::Bytes{std::uint64_t{64} << 20U};
 constexpr int regions_limit = 64;
+/// Of findings, and of objections, of a peer.
+constexpr int sentences_limit = 16;
+
+std::vector<std::string> sentences_of(const google::protobuf::RepeatedPtrField<std::string>& said) {
+    std::vector<std::string> sentences;
+    for (int i = 0; i < std::min(said.size(), sentences_limit); ++i) {
+        sentences.push_back(formats::sanitised(said[i]));
+    }
+    return sentences;
+}
 
 double in_mib(Bytes bytes) {
     return static_cast<double>(bytes.value()) / (1024.0 * 1024.0);
@@ -224,6 +234,32 @@ std::vector<std::string> findings(const Plan& plan, const HostOffer& host) {
             host.backend.tsc_frequency_khz));
     }
     return found;
+}
+
+PlanVerdict verdict_on(const Plan& plan, const HostOffer& host) {
+    return {
+        .findings = findings(plan, host),
+        .objections = {},
+        .postcopy_obstacle = host.backend.postcopy_obstacle};
+}
+
+void to_proto(const PlanVerdict& verdict, const HostOffer& host, formats::proto::PlanAnswer& into) {
+    into.set_backend(host.backend.name);
+    into.set_available_memory_bytes(host.available_memory.value());
+    into.set_postcopy_obstacle(verdict.postcopy_obstacle);
+    for (const std::string& finding : verdict.findings) {
+        into.add_findings(finding);
+    }
+    for (const std::string& objection : verdict.objections) {
+        into.add_objections(objection);
+    }
+}
+
+PlanVerdict from_proto(const formats::proto::PlanAnswer& message) {
+    return {
+        .findings = sentences_of(message.findings()),
+        .objections = sentences_of(message.objections()),
+        .postcopy_obstacle = formats::sanitised(message.postcopy_obstacle())};
 }
 
 } // namespace wherry::migrate

@@ -13,7 +13,8 @@
 
 namespace wherry::formats::proto { // formats/proto/control.pb.h
 class Plan;
-}
+class PlanAnswer;
+} // namespace wherry::formats::proto
 
 namespace wherry::migrate {
 
@@ -56,5 +57,19 @@ formats::Status accept_plan(const Plan& plan, const HostOffer& host);
 formats::Status check_layout(const Plan& plan, const vmm::GuestMemory& memory);
 /// For people: what was agreed.
 std::vector<std::string> findings(const Plan& plan, const HostOffer& host);
+
+/// What a destination says of a plan, fit to be shown.
+struct PlanVerdict {
+    std::vector<std::string> findings;
+    /// Why the VM would be refused. On a probe only: a migration is refused with an Error.
+    std::vector<std::string> objections;
+    /// Why a guest cannot run there with pages missing; empty: it can.
+    std::string postcopy_obstacle;
+};
+/// That of `host`: of objections none. The rest of `into` is the caller's.
+PlanVerdict verdict_on(const Plan& plan, const HostOffer& host);
+void to_proto(const PlanVerdict& verdict, const HostOffer& host, formats::proto::PlanAnswer& into);
+/// Total.
+PlanVerdict from_proto(const formats::proto::PlanAnswer& message);
 
 } // namespace wherry::migrate

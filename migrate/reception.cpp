@@ -45,9 +45,8 @@ struct Intake::State {
     [[nodiscard]] bool is_about_intake(const ChannelName& name) const;
     [[nodiscard]] Status check_ticket(const ChannelName& name) const;
     [[nodiscard]] Status check_inquiry(const ChannelName& name) const;
-    [[nodiscard]] Status check(const ChannelName& name) const {
-        return name.role == ChannelRole::inquiry ? check_inquiry(name) : check_ticket(name);
-    }
+    [[nodiscard]] Status check_probe() const;
+    [[nodiscard]] Status check(const ChannelName& name) const;
     void bring_in(OpenedChannel opened);
     [[nodiscard]] static bool begins(const ChannelName& name) noexcept {
         return name.role == ChannelRole::control && !name.ticket;
@@ -68,6 +67,8 @@ struct Intake::State {
     std::optional<OpenedChannel> arrived; ///< the control channel of the next one
     std::deque<OpenedChannel> waiting;    ///< of `intake`, bounded by waiting_limit
     std::deque<OpenedChannel> inquiries;  ///< of no intake, bounded by inquiries_limit
+    std::optional<OpenedChannel> probe;   ///< that waits for next_probe()
+    bool is_probing = false;              ///< one that next_probe() has given
     std::string turns_away;               ///< why no migration is let in; empty: it is
     transport::Notification changed;
     transport::TaskGroup greetings;
@@ -136,6 +137,33 @@ Status Intake::State::check_inquiry(const ChannelName& name) const {
         return formats::fail(refusal("too many ask here at once"));
     }
     return {};
+}
+
+/// Whoever measures the link must not take it from a VM that is on its way.
+Status Intake::State::check_probe() const {
+    if (is_closed) {
+        return formats::fail(refusal("no VM is awaited here any more"));
+    }
+    if (!turns_away.empty()) {
+        return formats::fail(refusal(turns_away));
+    }
+    if (!is_free()) {
+        return formats::fail(refusal(
+            "a VM is arriving here, and the link is not to be measured meanwhile: ask again "
+            "afterwards"));
+    }
+    if (probe || is_probing) {
+        return formats::fail(
+            refusal("another source is measuring its link to here: ask again in some seconds"));
+    }
+    return {};
+}
+
+Status Intake::State::check(const ChannelName& name) const {
+    if (name.role == ChannelRole::probe) {
+        return check_probe();
+    }
+    return name.role == ChannelRole::inquiry ? check_inquiry(name) : check_ticket(name);
 }
 
 /// The same words whatever is wrong: they tell a stranger nothing.
@@ -237,6 +265,8 @@ void Intake::State::bring_in(OpenedChannel opened) {
     opened.name.migration_id = formats::sanitised(opened.name.migration_id, migration_id_limit);
     if (begins(opened.name)) {
         arrived = std::move(opened);
+    } else if (opened.name.role == ChannelRole::probe) {
+        probe = std::move(opened);
     } else if (opened.name.role == ChannelRole::inquiry && !is_about_intake(opened.name)) {
         inquiries.push_back(std::move(opened));
     } else {
@@ -334,9 +364,37 @@ Task<OpenedChannel> Reception::next_inquiry() {
     co_return inquiry;
 }
 
+Task<OpenedChannel> Reception::next_probe() {
+    auto state = state_;
+    state->is_probing = false;
+    while (!state->probe) {
+        if (state->is_closed) {
+            co_return formats::fail(ErrorCode::wrong_state, "the reception is closed");
+        }
+        auto changed = co_await state->changed.wait();
+        if (!changed) {
+            co_return formats::fail(std::move(changed).error());
+        }
+    }
+    state->is_probing = true;
+    co_return *std::exchange(state->probe, std::nullopt);
+}
+
+Task<void> Reception::migration_is_here() {
+    auto state = state_;
+    while (!state->is_closed && state->is_free()) {
+        auto changed = co_await state->changed.wait();
+        if (!changed) {
+            co_return changed;
+        }
+    }
+    co_return Status{};
+}
+
 void Reception::turn_away(std::string why) {
     state_->turns_away = std::move(why);
     state_->arrived.reset();
+    state_->probe.reset();
     state_->changed.notify_all();
 }
 
@@ -347,6 +405,7 @@ void Reception::close() {
     state_->greetings.cancel();
     state_->arrived.reset();
     state_->inquiries.clear();
+    state_->probe.reset();
     state_->changed.notify_all();
 }
 

@@ -96,7 +96,14 @@ public:
     /// started again, or the migration has ended.
     transport::Task<OpenedChannel> next_inquiry();
 
-    /// Refuses each further migration with this sentence; inquiries are still let in.
+    /// The next source that wants to know what would become of a migration. One at a time, and none
+    /// while a migration is here: others are refused with a sentence. Who asks for the next one is
+    /// done with the last.
+    transport::Task<OpenedChannel> next_probe();
+    /// Returns once a migration is here, or nobody is let in any more.
+    transport::Task<void> migration_is_here();
+
+    /// Refuses each further migration, and probe, with this sentence; inquiries are still let in.
     void turn_away(std::string why);
     /// Lets nobody in any more; who is being greeted is shown out. Idempotent.
     void close();

@@ -51,6 +51,10 @@ std::string_view name_of(Control::MessageCase message) noexcept {
         return "keep_alive";
     case Control::kPlaced:
         return "placed";
+    case Control::kProbed:
+        return "probed";
+    case Control::kProbeEnd:
+        return "probe_end";
     case Control::kMissingEnd:
         return "missing_end";
     case Control::kPageRequest:

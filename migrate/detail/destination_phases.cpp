@@ -73,18 +73,13 @@ Task<void> DestinationSession::plan() {
 }
 
 Task<void> DestinationSession::answer_plan() {
-    auto found = findings(plan_, offer_);
+    auto verdict = verdict_on(plan_, offer_);
     Control answer;
     auto& good = *answer.mutable_plan_answer();
-    good.set_backend(options_.host.name);
-    good.set_available_memory_bytes(offer_.available_memory.value());
+    to_proto(verdict, offer_, good);
     good.set_ticket(intake_->ticket().to_wire());
     good.set_bulk_channels(streams_);
-    good.set_postcopy_obstacle(options_.host.postcopy_obstacle);
-    for (const std::string& finding : found) {
-        good.add_findings(finding);
-    }
-    progress_.planned(std::move(found));
+    progress_.planned(std::move(verdict.findings));
     co_return co_await link_.channel().send(answer);
 }
 

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A source's first phases: the control channel, the plan, the bulk channels.
-#include "formats/error_message.hpp"
 #include "migrate/detail/source_flow.hpp"
 #include "migrate/plan.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,7 +14,6 @@ using formats::Status;
 
 namespace {
 
-constexpr int findings_limit = 16;
 /// Often enough for a line that people watch.
 constexpr Duration count_every = std::chrono::milliseconds{100};
 
@@ -107,7 +104,8 @@ Task<void> SourceSession::take_answer(const formats::proto::PlanAnswer& answer) 
                 answer.bulk_channels(),
                 options_.policy.bulk_channels()));
     }
-    postcopy_obstacle_ = formats::sanitised(answer.postcopy_obstacle());
+    auto verdict = from_proto(answer);
+    postcopy_obstacle_ = std::move(verdict.postcopy_obstacle);
     const bool may_leave_pages = postcopy_obstacle_->empty();
     if (!may_leave_pages && options_.policy.mode == Mode::hybrid) {
         co_return formats::fail(
@@ -128,12 +126,7 @@ Task<void> SourceSession::take_answer(const formats::proto::PlanAnswer& answer) 
     }
     ticket_ = **ticket;
     streams_ = answer.bulk_channels();
-    const auto& said = answer.findings();
-    std::vector<std::string> findings;
-    for (int i = 0; i < std::min(said.size(), findings_limit); ++i) {
-        findings.push_back(formats::sanitised(said[i]));
-    }
-    progress_.planned(std::move(findings));
+    progress_.planned(std::move(verdict.findings));
     co_return Status{};
 }
 

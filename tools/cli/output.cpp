@@ -145,11 +145,38 @@ std::string describe_rate(const api::Estimate& estimate) {
     if (estimate.bandwidth() > 0) {
         rate += fmt::format(" (limited to {})", format_rate(estimate.bandwidth()));
     }
+    if (estimate.rate_source() == "probe") {
+        return rate + fmt::format(
+                          ", as measured with {} in {} over one connection",
+                          format_bytes(estimate.probe().sent_bytes()),
+                          format_duration(from_ms(estimate.probe().measuring_ms())));
+    }
     if (estimate.rate_source() == "last-migration") {
         return rate + ", as measured by the last migration of this VM";
     }
     return rate + ", what a core of this host can copy, digest and encrypt: no link was measured, "
                   "and a slower one takes longer (--bandwidth tells of it)";
+}
+
+std::string describe_destination(const api::Probe& probe) {
+    std::string text = labelled(
+        "destination",
+        fmt::format(
+            "{}: reached in {}, plan in {}, round trip {}",
+            probe.peer(),
+            format_duration(from_ms(probe.connect_ms())),
+            format_duration(from_ms(probe.plan_ms())),
+            format_duration(from_ms(probe.round_trip_ms()))));
+    for (const auto& objection : probe.objections()) {
+        text += labelled("would be refused:", objection);
+    }
+    for (const auto& finding : probe.findings()) {
+        text += labelled("", finding);
+    }
+    if (!probe.postcopy_obstacle().empty()) {
+        text += labelled("no hybrid:", probe.postcopy_obstacle());
+    }
+    return text;
 }
 
 } // namespace
@@ -159,6 +186,9 @@ std::string describe_estimate(const api::Estimate& estimate) {
     text += labelled(
         "recommended", estimate.recommended().empty() ? "nothing" : estimate.recommended());
     text += labelled("why", estimate.why());
+    if (estimate.has_probe()) {
+        text += describe_destination(estimate.probe());
+    }
     for (const auto& way : estimate.ways()) {
         text += labelled(way.way(), describe_way(way));
     }

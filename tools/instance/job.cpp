@@ -112,6 +112,8 @@ void describe(const migrate::Report& from, api::Report& into) {
 
 std::string_view name_of(migrate::RateSource source) {
     switch (source) {
+    case migrate::RateSource::probe:
+        return "probe";
     case migrate::RateSource::limit:
         return "limit";
     case migrate::RateSource::last_migration:
@@ -132,6 +134,24 @@ void describe(const migrate::WayOutlook& from, api::WayOutlook& into) {
     into.set_rounds_p95(from.unlucky.rounds);
     into.set_throttle_percent_p50(from.usual.throttle_percent);
     into.set_throttle_percent_p95(from.unlucky.throttle_percent);
+}
+
+void describe(const migrate::ProbeOutcome& from, api::Probe& into) {
+    into.set_peer(from.peer);
+    into.set_connect_ms(ms(from.connecting));
+    into.set_plan_ms(ms(from.planning));
+    into.set_round_trip_ms(ms(from.round_trip));
+    into.set_sent_bytes(number(from.sent));
+    into.set_measuring_ms(ms(from.measuring));
+    into.set_rate_p50(number(from.rate.usual));
+    into.set_rate_p95(number(from.rate.low));
+    for (const auto& objection : from.verdict.objections) {
+        into.add_objections(objection);
+    }
+    for (const auto& finding : from.verdict.findings) {
+        into.add_findings(finding);
+    }
+    into.set_postcopy_obstacle(from.verdict.postcopy_obstacle);
 }
 
 void describe(const migrate::Estimation& from, api::Estimate& into) {
@@ -158,6 +178,9 @@ void describe(const migrate::Estimation& from, api::Estimate& into) {
         point->set_pages_p50(from_point.usual);
         point->set_pages_p95(from_point.high);
         point->set_samples(from_point.samples);
+    }
+    if (from.probe) {
+        describe(*from.probe, *into.mutable_probe());
     }
 }
 

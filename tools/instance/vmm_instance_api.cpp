@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the API of an instance answers. The routes are listed in docs/api.md.
+#include "tools/instance/destination.hpp"
 #include "tools/instance/request_numbers.hpp"
-#include "tools/instance/security.hpp"
 #include "tools/instance/vmm_instance.hpp"
 #include "tools/json.hpp"
 
@@ -180,22 +180,6 @@ std::string_view what_happens_in(const Job& job) {
     return "it is being migrated";
 }
 
-Result<transport::Security> security_from(const api::MigrateRequest& request) {
-    if (request.insecure()) {
-        fmt::print(
-            stderr,
-            "wherry: WARNING: --insecure: the VM goes over the network readable and changeable "
-            "by anyone\n");
-        return transport::Insecure{};
-    }
-    if (request.tls_directory().empty()) {
-        return fail(
-            ErrorCode::invalid_argument,
-            "a migration needs --tls DIR with certificates (wherry pki init makes them)");
-    }
-    return client_security(request.tls_directory());
-}
-
 } // namespace
 
 Task<std::string> VmmInstance::answer(ApiCall call) {
@@ -283,22 +267,13 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
     if (auto ours = require_own_vm("migrated"); !ours) {
         return fail(std::move(ours).error());
     }
-    auto to = transport::Endpoint::parse(request->to());
-    if (!to) {
-        return fail(std::move(to).error());
-    }
     auto policy = policy_from(*request);
     if (!policy) {
         return fail(std::move(policy).error());
     }
-    auto security = security_from(*request);
-    if (!security) {
-        return fail(std::move(security).error());
-    }
-    transport::ConnectOptions how;
-    if (request->connect_timeout_ms() > 0) {
-        how.connect_deadline = std::chrono::duration_cast<transport::Duration>(
-            std::chrono::duration<double, std::milli>{request->connect_timeout_ms()});
+    auto destination = destination_from(*request);
+    if (!destination) {
+        return fail(std::move(destination).error());
     }
     const std::string arbiter = request->arbiter().empty() ? "local" : request->arbiter();
     if (auto known = migrate::arbiter_from(arbiter); !known) {
@@ -307,9 +282,9 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
     if (settling_) {
         settling_->gate().request_cancel(); // what it still had to say this hand-over overrules
     }
-    keeper_->begin({.peer = to->to_string(), .tls_directory = request->tls_directory()});
+    keeper_->begin({.peer = destination->endpoint, .tls_directory = request->tls_directory()});
     job_ = std::make_shared<Job>(
-        JobKind::migrate, make_migration_id(), to->to_string(), session_.executor());
+        JobKind::migrate, make_migration_id(), destination->endpoint, session_.executor());
     migrate::SourceOptions options{
         .vm_name = name_.name(),
         .vm_id = keeper_->vm_id().to_string(),
@@ -321,30 +296,20 @@ Result<std::string> VmmInstance::start_migration(const std::string& body) {
         .last_record = last_record_of(keeper_->vm_id()),
         .desk = &job_->desk(),
         .tuner = &job_->tuner()};
-    when_image_is_whole([this,
-                         options = std::move(options),
-                         to = *std::move(to),
-                         security = *std::move(security),
-                         how]() mutable {
-        auto session = migrate::run_source(
-            *machine_,
-            std::move(options),
-            [to = std::move(to), security = std::move(security), how](
-                migrate::ChannelRole, std::uint32_t) {
-                return transport::connect(to, security, how);
-            },
-            job_->gate(),
-            *job_);
-        transport::spawn(
-            session_.executor(),
-            std::move(session),
-            [this](Result<migrate::SourceOutcome> outcome) {
-                formats::invariant(outcome.has_value(), "a source session has an outcome");
-                boost::asio::post(context_, [this, result = *std::move(outcome)]() mutable {
-                    source_concluded(std::move(result));
+    when_image_is_whole(
+        [this, options = std::move(options), connect = std::move(destination->connect)]() mutable {
+            auto session = migrate::run_source(
+                *machine_, std::move(options), std::move(connect), job_->gate(), *job_);
+            transport::spawn(
+                session_.executor(),
+                std::move(session),
+                [this](Result<migrate::SourceOutcome> outcome) {
+                    formats::invariant(outcome.has_value(), "a source session has an outcome");
+                    boost::asio::post(context_, [this, result = *std::move(outcome)]() mutable {
+                        source_concluded(std::move(result));
+                    });
                 });
-            });
-    });
+        });
     return to_json(job_->describe(), JsonLayout::one_line);
 }
 

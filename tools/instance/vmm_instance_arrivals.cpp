@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where an instance listens: for the VM that is to arrive, and for sources that ask afterwards.
+#include "migrate/probe.hpp"
 #include "tools/instance/security.hpp"
 #include "tools/instance/vmm_instance.hpp"
 
@@ -82,6 +83,10 @@ transport::Task<void> VmmInstance::take_in(transport::Listener& listener) {
     migrate::Reception reception{session_.executor(), manners()};
     transport::TaskGroup serving{session_.executor()};
     answer_the_door(reception, listener, serving);
+    migrate::ProbeDeskOptions answers;
+    answers.host = *host;
+    answers.on_refusal = print_error;
+    serving.start(migrate::answer_probes(reception, std::move(answers)));
     while (!arrived_as_) {
         auto intake = co_await reception.next_migration();
         if (!intake) {

@@ -2,6 +2,7 @@
 // The estimate of a migration, as a job of the instance: no migration while it watches the guest,
 // and the other way round, since a machine has one dirty tracker at a time.
 #include "migrate/estimation.hpp"
+#include "tools/instance/destination.hpp"
 #include "tools/instance/request_numbers.hpp"
 #include "tools/instance/vmm_instance.hpp"
 #include "tools/json.hpp"
@@ -55,12 +56,26 @@ Result<std::string> VmmInstance::start_estimate(const std::string& body) {
     if (!options) {
         return fail(std::move(options).error());
     }
+    std::string peer;
+    if (!request->to().empty()) {
+        auto destination = destination_from(*request);
+        if (!destination) {
+            return fail(std::move(destination).error());
+        }
+        peer = destination->endpoint;
+        auto& asked = options->destination.emplace();
+        asked.connect = std::move(destination->connect);
+        asked.name.migration_id = make_migration_id();
+        asked.name.epoch = epoch_;
+        asked.plan.vm_name = name_.name();
+        asked.plan.vm_id = keeper_->vm_id().to_string();
+    }
     options->known_link = known_link_;
     options->support = machine_->backend().postcopy_obstacle.empty()
                            ? migrate::HybridSupport::both_sides
                            : migrate::HybridSupport::none;
     job_ = std::make_shared<Job>(
-        JobKind::estimate, make_migration_id(), std::string{}, session_.executor());
+        JobKind::estimate, make_migration_id(), std::move(peer), session_.executor());
     when_image_is_whole([this, options = *std::move(options)]() mutable {
         auto estimation =
             migrate::run_estimation(*machine_, std::move(options), job_->gate(), *job_);

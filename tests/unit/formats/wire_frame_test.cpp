@@ -100,7 +100,8 @@ TEST_SUITE("formats.wire_frame") {
              {FrameType::control,
               FrameType::page_batch,
               FrameType::machine_state,
-              FrameType::page_set}) {
+              FrameType::page_set,
+              FrameType::probe}) {
             HeaderBytes bytes = encode(
                 {.type = type,
                  .sequence = 0,

@@ -308,8 +308,8 @@ TEST_SUITE("migrate.estimate") {
         const Case cases[]{
             {"half of its memory, fast", memory_pages / 2, 100'000, 100, true},
             {"all of it, so slowly that it takes some looks", memory_pages, 20'000, 20, true},
-            {"so fast that one look is enough to judge", memory_pages, 400'000, 100, true},
-            {"a hot set that is soon all written", 40'000, 400'000, 100, false},
+            {"all of it, so fast that the second look tells", memory_pages, 200'000, 100, true},
+            {"a hot set that is soon all written", 40'000, 100'000, 100, false},
             {"over a link that carries it", memory_pages, 20'000, 2'000, false},
         };
         Policy policy;
@@ -363,6 +363,22 @@ TEST_SUITE("migrate.estimate") {
         course = simulate(still, link, policy, Likelihood::usual);
         CHECK(course.forecast.total == 10s + 8ms);
         CHECK(course.forecast.blackout == Duration{8ms}); // the limit does not hold there
+    }
+
+    TEST_CASE("the time to connect and plan is part of it, and counts for a deadline") {
+        const GuestOutlook still{
+            .raw_pages = PageCount{25'600}, .zero_pages = PageCount{0}, .dirtied = {}};
+        auto link = link_of(100);
+        link.collecting = 0ms;
+        link.opening = 500ms;
+        Policy policy;
+        CHECK(simulate(still, link, policy, Likelihood::usual).forecast.total == 1508ms);
+        policy.downtime = 5ms; // never within it
+        policy.deadline = 1400ms;
+        policy.on_stall = OnStall::abort;
+        CHECK(simulate(still, link, policy, Likelihood::usual).rounds == 1);
+        link.opening = 0ms;
+        CHECK(simulate(still, link, policy, Likelihood::usual).rounds > 1);
     }
 
     TEST_CASE("where no way is within the goal, the sentence has one that would be") {

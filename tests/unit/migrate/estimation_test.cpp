@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/estimation.hpp"
 
-#include "harness.hpp"
+#include "probe_visit.hpp"
 
 #include <optional>
 
@@ -17,6 +17,12 @@ using formats::operator""_MiB;
 
 namespace {
 
+transport::Task<std::unique_ptr<transport::ByteStream>> cannot_connect() {
+    co_return formats::fail(ErrorCode::unreachable, "nobody is there");
+}
+
+constexpr Bytes plenty{std::uint64_t{8} << 30U};
+
 /// One estimation within this process and thread.
 struct Case {
     boost::asio::io_context io;
@@ -27,6 +33,8 @@ struct Case {
     std::unique_ptr<TestMachine> machine;
     std::optional<formats::Result<Estimation>> outcome;
 
+    std::optional<Reception> reception; ///< of a destination, if there is one
+
     explicit Case(const TestMachineOptions& machine_options = {}) {
         options.for_time = 500ms;
         machine = running_machine(witness, machine_options);
@@ -35,9 +43,35 @@ struct Case {
         transport::spawn(
             io.get_executor(),
             run_estimation(*machine, options, gate, observer),
-            [this](formats::Result<Estimation> result) { outcome.emplace(std::move(result)); });
+            [this](formats::Result<Estimation> result) {
+                outcome.emplace(std::move(result));
+                if (reception) {
+                    reception->close();
+                }
+            });
         io.run();
         return *outcome;
+    }
+    /// One that waits for a VM with so much memory free.
+    void wait_at_destination(Bytes free, vmm::BackendCapabilities host) {
+        reception.emplace(io.get_executor(), ReceptionOptions{});
+        ProbeDeskOptions desk;
+        desk.host = std::move(host);
+        desk.available_memory = [free]() -> formats::Result<Bytes> {
+            return free;
+        };
+        transport::spawn(
+            io.get_executor(),
+            answer_probes(*reception, std::move(desk)),
+            [](const formats::Status&) {});
+        auto& asked = options.destination.emplace();
+        asked.name.migration_id = "p-1";
+        asked.plan.vm_name = "vm";
+        asked.connect = [this](ChannelRole, std::uint32_t) {
+            auto pair = transport::make_memory_pair(io.get_executor());
+            reception->greet(std::move(pair.second));
+            return hand_out(std::move(pair.first));
+        };
     }
     /// Whatever came of it: the guest runs, untracked and at full speed.
     void check_guest() const {
@@ -163,6 +197,73 @@ TEST_SUITE("migrate.estimation") {
         REQUIRE(by_limit);
         CHECK(by_limit->rate_source == RateSource::limit);
         CHECK(by_limit->link.usual_rate == BytesPerSecond{50'000'000});
+    }
+
+    TEST_CASE("a destination is asked, and what it says and the link carries is what counts") {
+        Case test{steady_guest()};
+        auto host = TestMachineOptions{}.backend;
+        host.postcopy_obstacle = "there is no userfaultfd";
+        test.wait_at_destination(plenty, host);
+        test.options.support = HybridSupport::both_sides; // for all that this side knows
+        test.options.known_link = KnownLink{
+            .usual = BytesPerSecond{1'000},
+            .low = BytesPerSecond{1'000},
+            .fixed_cost = std::nullopt};
+        const auto& found = test.run();
+        REQUIRE_MESSAGE(found, (found ? "" : found.error().text()));
+        REQUIRE(found->probe);
+        CHECK(found->rate_source == RateSource::probe);
+        CHECK(found->link.usual_rate <= found->probe->rate.usual);
+        CHECK(found->link.usual_rate > BytesPerSecond{1'000});
+        CHECK(found->link.low_rate <= found->link.usual_rate);
+        CHECK(found->link.opening == found->probe->connecting + found->probe->planning);
+        CHECK(found->estimate.recommended);
+        CHECK(found->estimate.recommended != Way::hybrid);
+        REQUIRE(test.observer.findings.size() > 3);
+        CHECK(test.observer.findings.back() == "hybrid is not possible: there is no userfaultfd");
+        test.check_guest();
+    }
+
+    TEST_CASE("a destination that would refuse the VM: nothing is recommended, and why") {
+        Case test{steady_guest()};
+        test.wait_at_destination(1_MiB, TestMachineOptions{}.backend);
+        const auto& found = test.run();
+        REQUIRE(found);
+        REQUIRE(found->probe);
+        REQUIRE(found->probe->verdict.objections.size() == 1);
+        const std::string& objection = found->probe->verdict.objections.front();
+        CHECK(objection.find("the VM needs") != std::string::npos);
+        CHECK_FALSE(found->estimate.recommended);
+        CHECK(found->estimate.why.find("would be refused: " + objection) != std::string::npos);
+        CHECK(test.observer.findings.front() == "would be refused: " + objection);
+        CHECK(found->rate_source == RateSource::probe);
+        test.check_guest();
+    }
+
+    TEST_CASE("a destination that cannot be asked ends it before the guest is watched") {
+        Case test;
+        test.options.destination.emplace().connect = [](ChannelRole, std::uint32_t) {
+            return cannot_connect();
+        };
+        const auto& found = test.run();
+        REQUIRE_FALSE(found);
+        CHECK(found.error().code() == ErrorCode::unreachable);
+        CHECK(test.observer.snapshots.empty());
+        test.check_guest();
+    }
+
+    TEST_CASE("a cancel while the link is measured ends it") {
+        Case test{steady_guest()};
+        test.wait_at_destination(plenty, TestMachineOptions{}.backend);
+        test.options.policy.bandwidth = BytesPerSecond{std::uint64_t{64} << 10U};
+        test.observer.on_planned = [&test] {
+            CHECK(test.gate.request_cancel() == CancelAnswer::will_cancel);
+        };
+        const auto& found = test.run();
+        REQUIRE_FALSE(found);
+        CHECK(found.error().code() == ErrorCode::cancelled);
+        CHECK(test.observer.snapshots.empty());
+        test.check_guest();
     }
 
     TEST_CASE("a report tells of the link by its larger rounds, and of the blackout's rest") {

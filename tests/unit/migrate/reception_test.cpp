@@ -107,6 +107,15 @@ struct Hall {
         REQUIRE(next);
         return *std::move(next);
     }
+    formats::Result<OpenedChannel> next_probe() {
+        std::optional<formats::Result<OpenedChannel>> next;
+        transport::spawn(io.get_executor(), reception->next_probe(), [&](auto result) {
+            next.emplace(std::move(result));
+        });
+        run_until([&] { return next.has_value(); });
+        REQUIRE(next);
+        return *std::move(next);
+    }
     formats::Result<OpenedChannel> next_channel(migrate::Intake& intake, ChannelRole role) {
         std::optional<formats::Result<OpenedChannel>> next;
         transport::spawn(io.get_executor(), intake.next_channel(role, 30ms), [&](auto result) {
@@ -212,6 +221,43 @@ TEST_SUITE("migrate.reception") {
         const auto asks = hall.comes(name_of("m-1", ChannelRole::inquiry));
         CHECK(hall.next_inquiry());
         CHECK(*asks->opened);
+    }
+
+    TEST_CASE("who wants to know what would become of a migration comes one at a time, and last") {
+        Hall hall;
+        const auto first = hall.comes(name_of("p-1", ChannelRole::probe));
+        hall.run();
+        CHECK(*first->opened);
+        const auto second = hall.comes(name_of("p-2", ChannelRole::probe));
+        hall.run();
+        CHECK_FALSE(*second->opened);
+        CHECK(second->opened->error().code() == ErrorCode::refused);
+        auto probe = hall.next_probe();
+        REQUIRE(probe);
+        CHECK(probe->name.migration_id == "p-1");
+        const auto third = hall.comes(name_of("p-3", ChannelRole::probe));
+        hall.run();
+        CHECK_FALSE(*third->opened); // the first is still here
+        {
+            const auto control = hall.comes(name_of("m-1"));
+            const auto intake = hall.next_migration(); // which waits for no probe
+            CHECK(*control->opened);
+            const auto fourth = hall.comes(name_of("p-4", ChannelRole::probe));
+            hall.run();
+            CHECK_FALSE(*fourth->opened);
+            CHECK(
+                fourth->opened->error().text().find("a VM is arriving here") != std::string::npos);
+        }
+        std::optional<formats::Result<OpenedChannel>> next;
+        transport::spawn(hall.io.get_executor(), hall.reception->next_probe(), [&](auto result) {
+            next.emplace(std::move(result));
+        });
+        hall.run(); // who asks for the next is done with the first
+        const auto fifth = hall.comes(name_of("p-5", ChannelRole::probe));
+        hall.run();
+        CHECK(*fifth->opened);
+        REQUIRE(next);
+        CHECK((*next)->name.migration_id == "p-5");
     }
 
     TEST_CASE("S03 S04: no ticket, a guessed one, another VM's, one of before: all refused alike") {
