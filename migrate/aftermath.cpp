@@ -19,6 +19,7 @@ Aftermath::Aftermath(
           us,
           executor,
           {.on_word = [this](const event::Received& word, const Control&) { runner_.tell(word); },
+           .on_trouble = {},
            .on_missing = {},
            .on_placed = {},
            .on_lost =
@@ -133,6 +134,7 @@ Task<void> Aftermath::call() {
 }
 
 void Aftermath::owner_moved() {
+    link_.set_trouble(options_.owner->trouble());
     if (options_.on_moved) {
         options_.on_moved();
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/control_inbox.hpp"
 
+#include "formats/error_message.hpp"
 #include "migrate/ownership/words.hpp"
 
 #include <utility>
@@ -98,8 +99,17 @@ formats::Status ControlInbox::end_missing(const formats::proto::MissingEnd& end)
     return {};
 }
 
+void ControlInbox::hear_trouble(const std::string& said) {
+    auto trouble = formats::sanitised(said);
+    if (on_trouble_ && trouble != trouble_) {
+        trouble_ = trouble;
+        on_trouble_(std::move(trouble));
+    }
+}
+
 formats::Status ControlInbox::keep(Control message) {
     if (message.has_keep_alive()) {
+        hear_trouble(message.keep_alive().trouble());
         return {};
     }
     if (const auto word = word_in(message); word && on_word_) {

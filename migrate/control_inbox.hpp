@@ -21,6 +21,7 @@ class ControlInbox {
 public:
     using OnPlaced = std::function<void(const formats::proto::Placed&)>;
     using OnWord = std::function<void(const event::Received&, const Control&)>;
+    using OnTrouble = std::function<void(std::string)>;
     using OnMissing = std::function<void(dirtylog::DirtySet)>;
 
     /// `us`: on the destination the state of the machine comes this way too.
@@ -32,6 +33,8 @@ public:
     void on_placed(OnPlaced callback) { on_placed_ = std::move(callback); }
     /// Called with each word of the hand-over; these come at any time.
     void on_word(OnWord callback) { on_word_ = std::move(callback); }
+    /// Called with what is in the peer's way, whenever that is another; empty: nothing any more.
+    void on_trouble(OnTrouble callback) { on_trouble_ = std::move(callback); }
     /// Called with each set of missing pages, which there are once the memory is known.
     void on_missing(OnMissing callback) { on_missing_ = std::move(callback); }
     void missing_pages_are_of(const vmm::GuestMemory& memory) { missing_.emplace(memory); }
@@ -57,6 +60,7 @@ private:
     transport::Task<void> receive_state(const formats::FrameHeader& header);
     transport::Task<void> receive_page_set(const formats::FrameHeader& header);
     [[nodiscard]] formats::Status end_missing(const formats::proto::MissingEnd& end);
+    void hear_trouble(const std::string& said);
     [[nodiscard]] formats::Status keep(Control message);
     [[nodiscard]] formats::Status out_of_turn(const Control& message) const;
     [[nodiscard]] formats::Error explained(formats::Error error, std::string_view what, Duration);
@@ -65,7 +69,9 @@ private:
     formats::Side us_;
     OnPlaced on_placed_;
     OnWord on_word_;
+    OnTrouble on_trouble_;
     OnMissing on_missing_;
+    std::string trouble_; ///< the peer's; fit to be shown
     std::optional<MissingPagesReader> missing_;
     bool pages_are_due_ = false;
     std::deque<Control> messages_; ///< bounded by messages_limit

@@ -21,6 +21,8 @@ Task<void> ControlLink::adopt(std::unique_ptr<SessionChannel> channel) {
     if (hears_words_) {
         now.inbox.on_word(callbacks_.on_word);
     }
+    now.inbox.on_trouble(callbacks_.on_trouble);
+    now.channel->set_trouble(trouble_);
     now.inbox.on_missing(callbacks_.on_missing);
     if (callbacks_.on_placed) {
         now.inbox.on_placed(callbacks_.on_placed);
@@ -36,6 +38,17 @@ void ControlLink::hear_words() {
     hears_words_ = true;
     if (current_) {
         current_->inbox.on_word(callbacks_.on_word);
+    }
+}
+
+void ControlLink::set_trouble(const std::string& trouble) {
+    if (trouble == trouble_) {
+        return;
+    }
+    trouble_ = trouble;
+    if (is_up()) {
+        current_->channel->set_trouble(trouble);
+        current_->helpers.start(current_->channel->say_alive());
     }
 }
 

@@ -16,6 +16,7 @@ class ControlLink {
 public:
     struct Callbacks {
         ControlInbox::OnWord on_word;
+        ControlInbox::OnTrouble on_trouble;
         ControlInbox::OnMissing on_missing;
         ControlInbox::OnPlaced on_placed; ///< empty: there is no such message
         /// Once for each channel that breaks by itself, with why.
@@ -38,6 +39,9 @@ public:
     /// From now on words of the hand-over are due, on this channel and those to come; before, they
     /// are out of turn.
     void hear_words();
+    /// What keeps this side from getting on, for the other one's user; on this channel and those to
+    /// come. Empty: nothing does.
+    void set_trouble(const std::string& trouble);
     /// Where it is down: nothing.
     transport::Task<void> say(const Control& message);
 
@@ -70,6 +74,7 @@ private:
     Callbacks callbacks_;
     std::unique_ptr<Connection> current_;
     bool hears_words_ = false;
+    std::string trouble_;
 };
 
 } // namespace wherry::migrate

@@ -359,8 +359,6 @@ Task<Control> SessionChannel::expect(Control::MessageCase kind) {
 }
 
 Task<void> SessionChannel::keep_alive() {
-    Control message;
-    message.mutable_keep_alive();
     while (true) {
         auto waited = co_await transport::pause_for(keep_alive_every_);
         if (!waited) {
@@ -369,11 +367,17 @@ Task<void> SessionChannel::keep_alive() {
         if (writing_ || Clock::now() - last_sent_ < keep_alive_every_ / 2) {
             continue;
         }
-        auto sent = co_await send(message);
+        auto sent = co_await say_alive();
         if (!sent) {
             co_return sent;
         }
     }
+}
+
+Task<void> SessionChannel::say_alive() {
+    Control message;
+    message.mutable_keep_alive()->set_trouble(formats::sanitised(trouble_));
+    co_return co_await send(message);
 }
 
 Task<void> SessionChannel::say_farewell(const formats::Error& error) {

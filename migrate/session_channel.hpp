@@ -69,6 +69,10 @@ public:
     /// Sends something whenever nothing else was sent for a quarter of the peer's patience. Runs
     /// until cancelled or the stream fails.
     transport::Task<void> keep_alive();
+    /// One of these now.
+    transport::Task<void> say_alive();
+    /// What they tell the peer of from now on; empty: nothing is in our way.
+    void set_trouble(std::string trouble) { trouble_ = std::move(trouble); }
 
     /// Tells the peer why it ends, as far as that is possible within `limit`, and closes.
     transport::Task<void> fail(const formats::Error& error, Duration limit);
@@ -115,6 +119,7 @@ private:
     bool peer_has_failed_ = false;
     bool write_failed_ = false;
     Clock::time_point last_sent_;
+    std::string trouble_; ///< ours
     Duration round_trip_{};
     formats::Bytes sent_, received_;
 };

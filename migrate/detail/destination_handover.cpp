@@ -185,8 +185,24 @@ void DestinationSession::owner_moved() {
     }
     if (is_offered_) {
         count_pages(); // a sentence about missing pages comes with their number
-        const auto status = owner_->status(); // with what is in its way, a full disk for example
-        progress_.explain(std::string{status.state}, status.sentence);
+    }
+    explain_owner();
+}
+
+/// With what is in either side's way, a full disk for example.
+std::string DestinationSession::owners_sentence() const {
+    auto sentence = owner_->status().sentence;
+    if (!peer_trouble_.empty()) {
+        sentence += " (the source says: " + peer_trouble_ + ")";
+    }
+    return sentence;
+}
+
+/// To both users.
+void DestinationSession::explain_owner() {
+    link_.set_trouble(owner_->trouble());
+    if (is_offered_) {
+        progress_.explain(std::string{owner_->status().state}, owners_sentence());
     }
 }
 

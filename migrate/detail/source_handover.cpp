@@ -289,15 +289,29 @@ Task<void> SourceSession::drop_memory() {
     co_return Status{};
 }
 
+/// With what is in either side's way, a full disk for example.
+std::string SourceSession::owners_sentence() const {
+    auto sentence = owner_->status().sentence;
+    if (!peer_trouble_.empty()) {
+        sentence += " (the destination says: " + peer_trouble_ + ")";
+    }
+    return sentence;
+}
+
+/// To both users.
+void SourceSession::explain_owner() {
+    link_.set_trouble(owner_->trouble());
+    if (owner_->state() != SourceOwnerState::precopy) {
+        progress_.explain(std::string{owner_->status().state}, owners_sentence());
+    }
+}
+
 void SourceSession::owner_moved() {
     const auto next = mirrored(owner_->state());
     if (next && *next != state_.state()) {
         follow(*next);
     }
-    if (owner_->state() != SourceOwnerState::precopy) {
-        const auto status = owner_->status(); // with what is in its way, a full disk for example
-        progress_.explain(std::string{status.state}, status.sentence);
-    }
+    explain_owner();
     if (stopped_ && is_over() && stop_ && !is_stopping_) {
         stop_(); // nothing is waited for any more
     }

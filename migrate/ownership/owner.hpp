@@ -69,6 +69,8 @@ public:
     [[nodiscard]] virtual OwnershipStatus status() const = 0;
     [[nodiscard]] virtual CommitPoint commit_point() const = 0;
     [[nodiscard]] Epoch epoch() const noexcept { return epoch_; }
+    /// Why what is under way here does not succeed; empty: nothing is in its way.
+    [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
     /// The last that was written here, or was found after a restart.
     [[nodiscard]] const std::optional<OwnershipRecord>& record() const noexcept { return record_; }
     /// Whether a record is being written or a guest started.

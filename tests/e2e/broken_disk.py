@@ -9,6 +9,7 @@ test's own. It fails by ext4's own command for that: from then on every call on 
 
 import fcntl
 import os
+import re
 import resource
 import signal
 import struct
@@ -71,6 +72,14 @@ class BrokenDisk(HostCase):
     def explanation(self, name):
         return self.status(name).get("explanation", "")
 
+    def tells_its_user(self, here, other, records, there):
+        """What is in the other side's way."""
+        says = re.compile(
+            rf"{other} says: {records}\(1\) cannot be written: .*/{there}\.journal", re.DOTALL)
+        wait_until(
+            f"{here} to say what is in the way of {other}",
+            lambda: says.search(self.wherry("status", here).stdout))
+
     def stays_by_name(self, side, record):
         """Nobody runs the guest, and `side` says which file is in its way, and why."""
         wait_until(
@@ -93,6 +102,7 @@ class BrokenDisk(HostCase):
         wait_until(
             "the source to have taken it back",
             lambda: "no answer came in time" in self.wherry("status", "a").stdout)
+        self.tells_its_user("a", "the destination", "(ACCEPTED|ABANDONED)", "b")
         self.assert_goes_on(self.a)
         self.assertEqual(self.b.reports(), [])
 
@@ -103,6 +113,7 @@ class BrokenDisk(HostCase):
         self.break_disk("b")
         self.b.process.send_signal(signal.SIGCONT)
         self.stays_by_name("b", "RUNNING(1)")
+        self.tells_its_user("a", "the destination", "RUNNING", "b")
 
     def test_F04_the_sources_disk_fails_before_the_offer(self):
         self.start(source_at="precopy")
