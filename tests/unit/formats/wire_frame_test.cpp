@@ -86,7 +86,7 @@ TEST_SUITE("formats.wire_frame") {
         CHECK(fault_of(changed<std::uint32_t>(0, 0x12345678)) == ErrorCode::protocol); // magic
         CHECK(fault_of(changed<std::uint8_t>(4, 2)) == ErrorCode::protocol);           // version
         CHECK(fault_of(changed<std::uint8_t>(5, 0)) == ErrorCode::protocol);           // type
-        CHECK(fault_of(changed<std::uint8_t>(5, 5)) == ErrorCode::protocol);
+        CHECK(fault_of(changed<std::uint8_t>(5, 6)) == ErrorCode::protocol);
         CHECK(fault_of(changed<std::uint8_t>(5, 255)) == ErrorCode::protocol);
         CHECK(fault_of(changed<std::uint16_t>(6, 1)) == ErrorCode::protocol);  // flags
         CHECK(fault_of(changed<std::uint32_t>(20, 1)) == ErrorCode::protocol); // reserved
