@@ -19,7 +19,7 @@ Aftermath::Aftermath(
           us,
           executor,
           {.on_word = [this](const event::Received& word, const Control&) { runner_.tell(word); },
-           .on_trouble = {},
+           .on_peer_trouble = {},
            .on_missing = {},
            .on_placed = {},
            .on_lost =

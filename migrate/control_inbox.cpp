@@ -99,17 +99,11 @@ formats::Status ControlInbox::end_missing(const formats::proto::MissingEnd& end)
     return {};
 }
 
-void ControlInbox::hear_trouble(const std::string& said) {
-    auto trouble = formats::sanitised(said);
-    if (on_trouble_ && trouble != trouble_) {
-        trouble_ = trouble;
-        on_trouble_(std::move(trouble));
-    }
-}
-
 formats::Status ControlInbox::keep(Control message) {
     if (message.has_keep_alive()) {
-        hear_trouble(message.keep_alive().trouble());
+        if (on_trouble_) {
+            on_trouble_(formats::sanitised(message.keep_alive().trouble()));
+        }
         return {};
     }
     if (const auto word = word_in(message); word && on_word_) {

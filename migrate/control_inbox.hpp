@@ -33,7 +33,7 @@ public:
     void on_placed(OnPlaced callback) { on_placed_ = std::move(callback); }
     /// Called with each word of the hand-over; these come at any time.
     void on_word(OnWord callback) { on_word_ = std::move(callback); }
-    /// Called with what is in the peer's way, whenever that is another; empty: nothing any more.
+    /// Called with what is in the peer's way, as each of its keep-alives says; empty: nothing is.
     void on_trouble(OnTrouble callback) { on_trouble_ = std::move(callback); }
     /// Called with each set of missing pages, which there are once the memory is known.
     void on_missing(OnMissing callback) { on_missing_ = std::move(callback); }
@@ -60,7 +60,6 @@ private:
     transport::Task<void> receive_state(const formats::FrameHeader& header);
     transport::Task<void> receive_page_set(const formats::FrameHeader& header);
     [[nodiscard]] formats::Status end_missing(const formats::proto::MissingEnd& end);
-    void hear_trouble(const std::string& said);
     [[nodiscard]] formats::Status keep(Control message);
     [[nodiscard]] formats::Status out_of_turn(const Control& message) const;
     [[nodiscard]] formats::Error explained(formats::Error error, std::string_view what, Duration);
@@ -71,7 +70,6 @@ private:
     OnWord on_word_;
     OnTrouble on_trouble_;
     OnMissing on_missing_;
-    std::string trouble_; ///< the peer's; fit to be shown
     std::optional<MissingPagesReader> missing_;
     bool pages_are_due_ = false;
     std::deque<Control> messages_; ///< bounded by messages_limit

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include <fmt/format.h>
+
 namespace wherry::migrate {
 
 using formats::Status;
@@ -21,7 +23,8 @@ Task<void> ControlLink::adopt(std::unique_ptr<SessionChannel> channel) {
     if (hears_words_) {
         now.inbox.on_word(callbacks_.on_word);
     }
-    now.inbox.on_trouble(callbacks_.on_trouble);
+    hear_peer_trouble({}); // what it said on the last one may be over
+    now.inbox.on_trouble([this](std::string trouble) { hear_peer_trouble(std::move(trouble)); });
     now.channel->set_trouble(trouble_);
     now.inbox.on_missing(callbacks_.on_missing);
     if (callbacks_.on_placed) {
@@ -50,6 +53,24 @@ void ControlLink::set_trouble(const std::string& trouble) {
         current_->channel->set_trouble(trouble);
         current_->helpers.start(current_->channel->say_alive());
     }
+}
+
+void ControlLink::hear_peer_trouble(std::string trouble) {
+    if (trouble != peer_trouble_) {
+        peer_trouble_ = std::move(trouble);
+        if (callbacks_.on_peer_trouble) {
+            callbacks_.on_peer_trouble();
+        }
+    }
+}
+
+std::string ControlLink::with_peer_trouble(std::string sentence) const {
+    if (!peer_trouble_.empty()) {
+        const auto peer =
+            us_ == formats::Side::source ? formats::Side::destination : formats::Side::source;
+        sentence += fmt::format(" (the {} says: {})", formats::name_of(peer), peer_trouble_);
+    }
+    return sentence;
 }
 
 void ControlLink::report(Connection& connection, const Status& ended) {

@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace wherry::migrate {
 
@@ -16,7 +17,8 @@ class ControlLink {
 public:
     struct Callbacks {
         ControlInbox::OnWord on_word;
-        ControlInbox::OnTrouble on_trouble;
+        /// What with_peer_trouble() adds is another. May be empty.
+        std::function<void()> on_peer_trouble;
         ControlInbox::OnMissing on_missing;
         ControlInbox::OnPlaced on_placed; ///< empty: there is no such message
         /// Once for each channel that breaks by itself, with why.
@@ -42,6 +44,8 @@ public:
     /// What keeps this side from getting on, for the other one's user; on this channel and those to
     /// come. Empty: nothing does.
     void set_trouble(const std::string& trouble);
+    /// A sentence with what keeps the peer from getting on, if it has said so on this channel.
+    [[nodiscard]] std::string with_peer_trouble(std::string sentence) const;
     /// Where it is down: nothing.
     transport::Task<void> say(const Control& message);
 
@@ -67,6 +71,7 @@ private:
         transport::TaskGroup helpers; ///< listen and keep alive
         bool is_lost = false;
     };
+    void hear_peer_trouble(std::string trouble);
     void report(Connection& connection, const formats::Status& ended);
 
     formats::Side us_;
@@ -75,6 +80,7 @@ private:
     std::unique_ptr<Connection> current_;
     bool hears_words_ = false;
     std::string trouble_;
+    std::string peer_trouble_; ///< fit to be shown
 };
 
 } // namespace wherry::migrate

@@ -34,11 +34,7 @@ DestinationSession::DestinationSession(
           formats::Side::destination,
           executor,
           {.on_word = [this](const event::Received& word, const Control&) { runner_.tell(word); },
-           .on_trouble =
-               [this](std::string trouble) {
-                   peer_trouble_ = std::move(trouble);
-                   explain_owner();
-               },
+           .on_peer_trouble = [this] { explain_owner(); },
            .on_missing = [this](dirtylog::DirtySet missing) { missing_ = std::move(missing); },
            .on_placed = {},
            .on_lost =
@@ -101,7 +97,7 @@ Task<formats::Error> DestinationSession::explain_failure(Status ended) {
     if (ended) {
         ended = formats::fail(
             state_.state() == DestinationState::in_doubt ? ErrorCode::in_doubt : ErrorCode::refused,
-            owners_sentence());
+            link_.with_peer_trouble(owner_->status().sentence));
         if (loss_) {
             ended = formats::fail(*loss_);
         }
@@ -168,8 +164,9 @@ Task<DestinationOutcome> DestinationSession::conclude(Status ended) {
         co_await drop_machine();
     }
     if (state_.state() == DestinationState::in_doubt) {
-        outcome.error = formats::Error{ErrorCode::in_doubt, owners_sentence()}.at(
-            formats::Phase::handover, formats::Side::destination);
+        outcome.error =
+            formats::Error{ErrorCode::in_doubt, link_.with_peer_trouble(owner_->status().sentence)}
+                .at(formats::Phase::handover, formats::Side::destination);
     }
     if (state_.state() == DestinationState::salvaged && memory_) {
         outcome.missing = memory_->missing();

@@ -38,11 +38,7 @@ SourceSession::SourceSession(
                [this](const event::Received& word, const Control& message) {
                    on_word(word, message);
                },
-           .on_trouble =
-               [this](std::string trouble) {
-                   peer_trouble_ = std::move(trouble);
-                   explain_owner();
-               },
+           .on_peer_trouble = [this] { explain_owner(); },
            .on_missing = [this](dirtylog::DirtySet missing) { on_missing(std::move(missing)); },
            .on_placed =
                [this](const formats::proto::Placed& said) {
@@ -192,7 +188,7 @@ Task<formats::Error> SourceSession::explain_failure(Status ended) {
         // Everything was sent; what came then is the owner's to tell, and the destination's.
         ended = formats::fail(
             state_.state() == SourceState::in_doubt ? ErrorCode::in_doubt : ErrorCode::refused,
-            owners_sentence());
+            link_.with_peer_trouble(owner_->status().sentence));
         // A connection that was made again for a last word does not say why the first one ended.
         const bool is_back = loss_ && link_.is_up();
         bool has_said_why = false;
@@ -260,8 +256,9 @@ Task<SourceOutcome> SourceSession::conclude(Status ended) {
         progress_.note("saying goodbye: " + said.error().text());
     }
     if (state_.state() == SourceState::in_doubt) {
-        outcome.error = formats::Error{ErrorCode::in_doubt, owners_sentence()}.at(
-            formats::Phase::handover, formats::Side::source);
+        outcome.error =
+            formats::Error{ErrorCode::in_doubt, link_.with_peer_trouble(owner_->status().sentence)}
+                .at(formats::Phase::handover, formats::Side::source);
     }
     outcome.state = state_.state();
     outcome.custody = owner_->status().custody;

@@ -84,7 +84,6 @@ private:
     Task<void> let_guest_go_on() override;
     void reconnect() override;
     void owner_moved() override;
-    [[nodiscard]] std::string owners_sentence() const;
     void explain_owner();
 
     // destination_faulting.cpp
@@ -157,7 +156,6 @@ private:
     bool is_waiting_for_return_ = false; ///< of the source
     bool source_has_memory_ = true;      ///< false: it has started again
     std::optional<formats::Error> loss_; ///< of the last connection
-    std::string peer_trouble_;           ///< what is in its way, as it says
     std::optional<formats::Error> start_failure_;
     transport::Alarm patience_; ///< of the user, for a connection to come back
     bool has_no_patience_left_ = false;

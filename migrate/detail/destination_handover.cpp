@@ -189,20 +189,12 @@ void DestinationSession::owner_moved() {
     explain_owner();
 }
 
-/// With what is in either side's way, a full disk for example.
-std::string DestinationSession::owners_sentence() const {
-    auto sentence = owner_->status().sentence;
-    if (!peer_trouble_.empty()) {
-        sentence += " (the source says: " + peer_trouble_ + ")";
-    }
-    return sentence;
-}
-
-/// To both users.
+/// To both users, with what is in either side's way: a full disk, for example.
 void DestinationSession::explain_owner() {
     link_.set_trouble(owner_->trouble());
     if (is_offered_) {
-        progress_.explain(std::string{owner_->status().state}, owners_sentence());
+        const auto status = owner_->status();
+        progress_.explain(std::string{status.state}, link_.with_peer_trouble(status.sentence));
     }
 }
 

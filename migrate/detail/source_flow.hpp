@@ -98,7 +98,6 @@ private:
     Task<void> let_guest_go_on() override;
     void reconnect() override;
     void owner_moved() override;
-    [[nodiscard]] std::string owners_sentence() const;
     void explain_owner();
 
     // source_serving.cpp
@@ -172,7 +171,6 @@ private:
     std::optional<StoppedGuest> stopped_;
     std::optional<formats::Error> start_failure_; ///< of a guest that was to go on here
     std::optional<formats::Error> loss_;          ///< of the last connection
-    std::string peer_trouble_;                    ///< what is in its way, as it says
     bool leaves_pages_ = false;                   ///< post-copy: the guest goes without some pages
     std::optional<PushOrder> order_;              ///< of these
     std::unique_ptr<UrgentLane> urgent_;

@@ -289,20 +289,12 @@ Task<void> SourceSession::drop_memory() {
     co_return Status{};
 }
 
-/// With what is in either side's way, a full disk for example.
-std::string SourceSession::owners_sentence() const {
-    auto sentence = owner_->status().sentence;
-    if (!peer_trouble_.empty()) {
-        sentence += " (the destination says: " + peer_trouble_ + ")";
-    }
-    return sentence;
-}
-
-/// To both users.
+/// To both users, with what is in either side's way: a full disk, for example.
 void SourceSession::explain_owner() {
     link_.set_trouble(owner_->trouble());
     if (owner_->state() != SourceOwnerState::precopy) {
-        progress_.explain(std::string{owner_->status().state}, owners_sentence());
+        const auto status = owner_->status();
+        progress_.explain(std::string{status.state}, link_.with_peer_trouble(status.sentence));
     }
 }
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 set(migrate_tests
-  aftermath_test.cpp cancel_gate_test.cpp convergence_test.cpp device_writes_test.cpp each_step.cpp
+  aftermath_test.cpp cancel_gate_test.cpp control_link_test.cpp convergence_test.cpp device_writes_test.cpp each_step.cpp
   each_step_fails_test.cpp estimate_test.cpp estimation_test.cpp harness.cpp host_memory_test.cpp
   hostile_peer_test.cpp hybrid_convergence_test.cpp hybrid_each_step_fails_test.cpp
   link_measurement_test.cpp loopback_test.cpp memory_survey_test.cpp page_receiver_test.cpp
