@@ -127,11 +127,12 @@ Status take_guest_in_lazily(
     // What takes longest before the guest can run, side by side.
     auto reading_map = std::async(std::launch::async, [&image] { return image.page_map(); });
     auto machine = machine_for(image, options.host);
-    if (const auto map = reading_map.get(); machine && !map) {
-        return fail(map.error());
-    }
+    const auto map = reading_map.get();
     if (!machine) {
         return fail(std::move(machine).error());
+    }
+    if (!map) {
+        return fail(map.error());
     }
     const VmmInstance::RestoredImage from{.path = options.image, .root = image.image().root()};
     migrate::LazyMemoryOptions how{
