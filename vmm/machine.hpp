@@ -46,6 +46,12 @@ struct MachineState {
     PartitionClock clock;
 };
 
+/// What becomes of a guest that did not stop in time.
+enum class IfLate : std::uint8_t {
+    goes_on,    ///< as if nobody had asked
+    stays_asked ///< it leaves as soon as it can, without a step of its own, and no sooner goes on
+};
+
 enum class RunningState : std::uint8_t { paused, running, ended };
 
 /// Why a machine ended by itself.
@@ -81,13 +87,14 @@ public:
     /// Loads kernel, initrd and tables and sets vCPU 0 to the entry. A fresh machine only.
     virtual formats::Status boot(const BootSource& source) = 0;
 
-    /// Starts or continues the vCPUs. Idempotent. wrong_state once ended.
+    /// Starts or continues the vCPUs. Idempotent. wrong_state once ended, and while a vCPU that
+    /// IfLate::stays_asked has not left.
     virtual formats::Status resume() = 0;
     /// On return no vCPU is in the guest and devices are quiet. Idempotent.
     virtual formats::Status pause() = 0;
-    /// As pause, but `timed_out`, and the guest goes on, where a vCPU does not leave it by then:
-    /// one that waits for a missing page may not (vmm/README.md).
-    virtual formats::Status pause_within(std::chrono::milliseconds limit) = 0;
+    /// As pause, but `timed_out` where a vCPU does not leave the guest by then: one that waits for
+    /// a missing page may not (vmm/README.md).
+    virtual formats::Status pause_within(std::chrono::milliseconds limit, IfLate late) = 0;
 
     /// Keeps every vCPU out of the guest for this share of its time, in percent, in slices of some
     /// milliseconds: 0 (none, as at first) to 99. At once, from any thread; stays until changed.

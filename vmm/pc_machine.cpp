@@ -163,7 +163,8 @@ Status PcMachine::resume_locked() {
                 fmt::format("the machine has ended: {}", requested_end_->text));
         }
         if (state_ == RunningState::running) {
-            return {};
+            return stays_asked_ ? fail(ErrorCode::wrong_state, "the machine is being stopped")
+                                : Status{};
         }
         state_ = RunningState::running;
     }
@@ -177,10 +178,14 @@ Status PcMachine::resume_locked() {
             return fail(std::move(resumed.error()).during("resuming devices" + more));
         }
     }
+    start_vcpus();
+    return {};
+}
+
+void PcMachine::start_vcpus() {
     for (const auto& vcpu : vcpus_) {
         vcpu->start();
     }
-    return {};
 }
 
 void PcMachine::stop_vcpus() {
@@ -206,6 +211,7 @@ Status PcMachine::pause() {
     const std::scoped_lock held{control_};
     if (running_state() == RunningState::running) {
         stop_vcpus();
+        stays_asked_ = false;
         auto quiet = quiesce_devices();
         {
             const std::scoped_lock facts{facts_};
@@ -217,12 +223,13 @@ Status PcMachine::pause() {
     return {};
 }
 
-Status PcMachine::pause_within(std::chrono::milliseconds limit) {
+Status PcMachine::pause_within(std::chrono::milliseconds limit, IfLate late) {
     {
         const std::scoped_lock held{control_};
         if (running_state() == RunningState::running && !stop_vcpus_until(limit)) {
-            for (const auto& vcpu : vcpus_) {
-                vcpu->start();
+            stays_asked_ = stays_asked_ || late == IfLate::stays_asked;
+            if (!stays_asked_) {
+                start_vcpus();
             }
             return fail(
                 ErrorCode::timed_out,

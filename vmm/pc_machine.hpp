@@ -43,7 +43,7 @@ public:
     formats::Status boot(const BootSource& source) override;
     formats::Status resume() override;
     formats::Status pause() override;
-    formats::Status pause_within(std::chrono::milliseconds limit) override;
+    formats::Status pause_within(std::chrono::milliseconds limit, IfLate late) override;
     void throttle(unsigned percent) override { throttle_.set(percent); }
     formats::Result<MachineState> save() override;
     formats::Status restore(const MachineState& state) override;
@@ -59,6 +59,7 @@ private:
 
     void request_end(const MachineEnd& end);
     void vcpu_left(std::uint32_t index, const formats::Result<ExitReason>& reason);
+    void start_vcpus();
     void stop_vcpus();
     bool stop_vcpus_until(std::chrono::milliseconds limit);
     formats::Status quiesce_devices();
@@ -74,6 +75,7 @@ private:
 
     std::mutex control_;
     bool is_fresh_ = true;
+    bool stays_asked_ = false; ///< IfLate, until all have left
 
     mutable std::mutex facts_;
     RunningState state_ = RunningState::paused;

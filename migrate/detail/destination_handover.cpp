@@ -13,7 +13,7 @@ using formats::Status;
 
 namespace {
 
-/// For a guest that is to be salvaged: kicks are repeated every few milliseconds.
+/// For a guest some of whose memory is missing: kicks are repeated every few milliseconds.
 constexpr std::chrono::seconds stop_limit{3};
 
 } // namespace
@@ -119,19 +119,27 @@ Task<void> DestinationSession::start_guest(bool from_memory) {
     co_return started;
 }
 
+/// A vCPU that waits for a page which nobody will bring is as good as stopped: it has not a step
+/// to go.
 Task<void> DestinationSession::stop_guest() {
     auto pause = [this] {
-        return machine_->pause();
+        auto paused = machine_->pause_within(stop_limit, vmm::IfLate::stays_asked);
+        const bool is_late = !paused && paused.error().code() == ErrorCode::timed_out;
+        if (is_late && (!memory_ || memory_->queue().waiting() == 0)) {
+            return machine_->pause();
+        }
+        return is_late ? Status{} : paused;
     };
     co_return co_await on_worker(pause);
 }
 
 Task<void> DestinationSession::try_stop_guest() {
-    if (owner_->state() != DestinationOwnerState::faulting) {
+    const auto state = owner_->state();
+    if (state != DestinationOwnerState::faulting && state != DestinationOwnerState::split) {
         co_return Status{};
     }
     auto pause = [this] {
-        return machine_->pause_within(stop_limit);
+        return machine_->pause_within(stop_limit, vmm::IfLate::goes_on);
     };
     auto paused = co_await on_worker(pause);
     if (!paused && paused.error().code() == ErrorCode::timed_out) {
@@ -139,9 +147,12 @@ Task<void> DestinationSession::try_stop_guest() {
             ErrorCode::unsupported,
             fmt::format(
                 "this half cannot be written: a vCPU waits for a page that is missing, and {} does "
-                "not let go of it here. Bring the connection back; or end this VM, and the "
-                "source's half alone is the guest as it was at the switch",
-                machine_->backend().name));
+                "not let go of it here. {}",
+                machine_->backend().name,
+                state == DestinationOwnerState::split
+                    ? "The source's half is gone: end this VM (wherry kill), and boot it again"
+                    : "Bring the connection back; or end this VM (wherry kill), and the source's "
+                      "half alone is the guest as it was at the switch"));
     }
     co_return paused;
 }

@@ -31,7 +31,11 @@ constexpr std::array<StateRow<D>, 14> table{{
     {D::abandoning, "abandoning", there, behind, "the copy is dropped; that is being noted"},
     {D::abandoned, "abandoned", there, behind, "the VM never ran here and never will"},
     {D::lost, "lost", here, behind, "the VM is this side's and does not run: it is to be booted"},
-    {D::split, "split", here, behind, "half of the VM's memory is gone: it is to be booted"},
+    {D::split,
+     "split",
+     here,
+     behind,
+     "half of the VM's memory is gone: it is to be ended and booted"},
     {D::salvaging, "salvaging", unknown, behind, "the VM never runs again from here"},
     {D::salvaged, "salvaged", unknown, behind, "the VM never runs again from here; join its half"},
 }};

@@ -221,6 +221,12 @@ Status DestinationOwner::on_salvage() {
     return {};
 }
 
+/// Nothing is noted: a process that starts again finds the VM `lost` here.
+Status DestinationOwner::on_end_here() {
+    const bool waits_for_source = state_ == State::faulting && !is_connected_;
+    return waits_for_source || state_ == State::split ? Status{} : refuse(sentence());
+}
+
 Status DestinationOwner::on_boot_again() {
     if (state_ != State::lost) {
         return refuse("the VM is not to be booted here: " + sentence());

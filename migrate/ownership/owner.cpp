@@ -139,6 +139,9 @@ formats::Result<OwnershipActions> Owner::resolve(Keep keep, Fencing fencing) {
 formats::Result<OwnershipActions> Owner::salvage() {
     return at_a_persons_word([&] { return on_salvage(); });
 }
+formats::Result<OwnershipActions> Owner::end_here() {
+    return at_a_persons_word([&] { return on_end_here(); });
+}
 formats::Result<OwnershipActions> Owner::boot_again() {
     return at_a_persons_word([&] { return on_boot_again(); });
 }

@@ -63,6 +63,9 @@ public:
     formats::Result<OwnershipActions> resolve(Keep keep, Fencing fencing = Fencing::none);
     /// The guest never runs again from here; when the state is `salvaged` its half may be written.
     formats::Result<OwnershipActions> salvage();
+    /// Whether this process may end with what it has of a guest that waits for memory which does
+    /// not come, as if it had died: the VM is to be booted then.
+    formats::Result<OwnershipActions> end_here();
     /// A VM that is this side's and died here with its process, or did not start.
     formats::Result<OwnershipActions> boot_again();
 
@@ -89,6 +92,7 @@ protected:
     virtual void on_retry() = 0;
     virtual formats::Status on_resolve(Keep keep, Fencing fencing) = 0;
     virtual formats::Status on_salvage() = 0;
+    virtual formats::Status on_end_here() = 0;
     virtual formats::Status on_boot_again() = 0;
 
     void send(MessageKind kind) { send(kind, epoch_); }

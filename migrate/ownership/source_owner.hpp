@@ -72,6 +72,7 @@ private:
     void on_retry() override;
     formats::Status on_resolve(Keep keep, Fencing fencing) override;
     formats::Status on_salvage() override;
+    formats::Status on_end_here() override;
     formats::Status on_boot_again() override;
 
     void on_stopped(const Attempt& attempt);

@@ -294,6 +294,11 @@ Status SourceOwner::on_salvage() {
     return {};
 }
 
+/// It runs no guest, and what it has may be all there is of one.
+Status SourceOwner::on_end_here() {
+    return refuse(sentence());
+}
+
 Status SourceOwner::on_boot_again() {
     if (state_ != State::lost) {
         return refuse("the VM is not to be booted here: " + sentence());

@@ -8,20 +8,11 @@ import time
 
 from instances import HostCase, is_soft, main, wait_until
 
-# Slower than the guest dirties, with a goal that no round of pre-copy meets.
-NEVER_DONE = ["--mode", "hybrid", "--bandwidth", "40M", "--downtime", "1ms"]
-NEVER_DONE_SOFT = ["--mode", "hybrid", "--bandwidth", "2M", "--downtime", "1ms"]
-
 
 class Hybrid(HostCase):
     def setUp(self):
         super().setUp()
-        self.slowly = NEVER_DONE_SOFT if is_soft() else NEVER_DONE
-        if is_soft():
-            # More than a few batches, which buffers on the way would take.
-            self.guest_options = self.guest_options.replace("hot=1M rate=100 ", "hot=8M rate=600 ")
-        else:
-            self.guest_options = "zero=20 compressible=40 random=40 hot=48M rate=20000 report=100"
+        self.slowly = self.write_faster_than_precopy()
         self.pki()
         self.a = self.run_vm("a")
         self.a.wait_for_reports(3)
@@ -123,6 +114,8 @@ class Hybrid(HostCase):
             "the destination to say what it waits for",
             lambda: "the source is not connected" in self.status("b").get("explanation", ""))
         self.assertGreater(self.progress("b")["missing_bytes"], 0)
+        self.wherry("kill", "b")
+        self.assertEqual(b.process.wait(30), 0, b.said())
 
 
 if __name__ == "__main__":

@@ -107,13 +107,21 @@ class Restart(HostCase):
         self.assertIn(f"finds nobody at 127.0.0.1:{self.port}", again.said())
         self.assertIn("--keep destination", again.said())
 
-    def test_F06_a_source_that_serves_hears_that_the_vm_was_booted_again(self):
-        """What it has is a half of the guest: named, and kept until a person decides."""
+    def migrate_until_serving(self):
+        """The source serves pages, many of which are missing at the destination for the whole
+        test, and the destination has stopped itself."""
+        slowly = self.write_faster_than_precopy() + ["--postcopy-bandwidth", "100K"]
         self.a = self.run_vm("a")
         self.a.wait_for_reports(2)
-        self.b, proxy = self.migrate_until_faulting(
-            "a", "b", "--mode", "hybrid", "--downtime", "1ms", "--bandwidth",
-            "1M" if is_soft() else "24M")
+        self.b, proxy = self.migrate_until_faulting("a", "b", *slowly)
+        wait_until(
+            "the source to serve pages",
+            lambda: self.status("a")["job"]["progress"]["owner_state"] == "serving")
+        return proxy
+
+    def test_F06_a_source_that_serves_hears_that_the_vm_was_booted_again(self):
+        """What it has is a half of the guest: named, and kept until a person decides."""
+        proxy = self.migrate_until_serving()
         self.kill(self.b)
         again = self.run_vm("b")
         wait_until("the source to hear of it", lambda: self.status("a")["state"] == "split")
@@ -124,15 +132,7 @@ class Restart(HostCase):
         proxy.close()
 
     def die_while_serving(self):
-        """The source, while pages of the guest are missing at the destination."""
-        self.a = self.run_vm("a")
-        self.a.wait_for_reports(2)
-        self.b, proxy = self.migrate_until_faulting(
-            "a", "b", "--mode", "hybrid", "--downtime", "1ms", "--bandwidth",
-            "1M" if is_soft() else "24M")
-        wait_until(
-            "the source to serve pages",
-            lambda: self.status("a")["job"]["progress"]["owner_state"] == "serving")
+        proxy = self.migrate_until_serving()
         self.kill(self.a)
         return proxy
 
@@ -156,6 +156,17 @@ class Restart(HostCase):
         self.assertIn("is connected", refused.stderr)
         self.wherry("resolve", "a", "--keep", "destination")
         self.assertEqual(again.process.wait(30), 0, again.said())
+        # What there is of the guest stands still, for a person to write down or to end.
+        seen = len(self.b.reports())
+        written = self.wherry("salvage", "b", "b.wimg", code=None)
+        self.assertEqual(len(self.b.reports()), seen)
+        if written.returncode != 0:
+            self.assertIn("does not let go of it", written.stderr)
+            self.assertIn("end this VM (wherry kill), and boot it again", written.stderr)
+            self.wherry("kill", "b")
+        self.assertEqual(self.b.process.wait(30), 0, self.b.said())
+        self.assertEqual(len(self.b.reports()), seen)
+        self.assertEqual(self.names(), {})
         proxy.close()
 
     def test_F06_a_source_that_died_with_its_offer_open_commits_and_the_guest_lives(self):

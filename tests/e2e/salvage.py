@@ -12,11 +12,6 @@ from pathlib import Path
 
 from instances import HYPERVISOR, HostCase, Instance, is_soft, main, skip, wait_until
 
-# Slower than the guest dirties, with a goal that no round of pre-copy meets. What follows the guest
-# comes so slowly that much is missing for the whole test.
-NEVER_DONE = ["--mode", "hybrid", "--downtime", "1ms", "--postcopy-bandwidth", "100K"]
-
-
 BLOCK = 4096
 
 xxh3_64 = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
@@ -47,12 +42,8 @@ def root_of(path):
 class Salvage(HostCase):
     def setUp(self):
         super().setUp()
-        self.slowly = NEVER_DONE + ["--bandwidth", "2M" if is_soft() else "40M"]
-        if is_soft():
-            # More than the one batch that the limit lets pass at once.
-            self.guest_options = self.guest_options.replace("hot=1M rate=100 ", "hot=8M rate=600 ")
-        else:
-            self.guest_options = "zero=20 compressible=40 random=40 hot=48M rate=20000 report=100"
+        # What follows the guest comes so slowly that much is missing for the whole test.
+        self.slowly = self.write_faster_than_precopy() + ["--postcopy-bandwidth", "100K"]
         self.pki()
         self.a = self.run_vm("a")
         self.a.wait_for_reports(3)

@@ -135,7 +135,10 @@ public:
     formats::Status boot(const vmm::BootSource& source) override;
     formats::Status resume() override;
     formats::Status pause() override;
-    formats::Status pause_within(std::chrono::milliseconds /*limit*/) override { return pause(); }
+    formats::Status
+    pause_within(std::chrono::milliseconds /*limit*/, vmm::IfLate /*late*/) override {
+        return pause();
+    }
     void throttle(unsigned percent) override;
     formats::Result<vmm::MachineState> save() override;
     formats::Status restore(const vmm::MachineState& state) override;

@@ -309,7 +309,7 @@ ExitCode serve_instance(
         return fail_with(ready.error());
     }
     const auto code = instance.serve();
-    if (!instance.let_go_of_image()) {
+    if (!instance.let_go_of_memory()) {
         std::fflush(nullptr);
         std::_Exit(static_cast<int>(code));
     }

@@ -93,7 +93,7 @@ public:
     /// After serve(), before the destruction. False: a vCPU waits for a page that does not come,
     /// and must not go on without it. Then nothing of this may be destroyed: the process is to end
     /// as it stands.
-    bool let_go_of_image();
+    bool let_go_of_memory();
 
 private:
     /// For the answers that are on their way out.
@@ -148,6 +148,8 @@ private:
     formats::Result<std::string> start_estimate(const std::string& body);
     formats::Result<std::string> start_snapshot(const std::string& body);
     formats::Status pause();
+    transport::Task<std::string> answer_kill();
+    transport::Task<void> end_in_hand_over();
     formats::Status kill();
     formats::Status resolve(migrate::Keep keep, migrate::Fencing fencing);
     formats::Status check_held(const migrate::OwnershipRecord& record);
@@ -218,6 +220,7 @@ private:
     std::unique_ptr<migrate::LazyMemory> lazy_; ///< while pages are missing; refers to machine_
     std::move_only_function<void()> waits_for_image_; ///< what job_ is to do then
     bool is_stopping_ = false;                        ///< because of the image; on stopper_
+    bool leaves_memory_ = false; ///< a vCPU may wait for some that will not come
     boost::asio::thread_pool stopper_{1};
     boost::asio::thread_pool image_writer_{1};
     /// Shared with the session that works on it.

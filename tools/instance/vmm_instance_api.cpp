@@ -195,6 +195,9 @@ Task<std::string> VmmInstance::answer(ApiCall call) {
     if (call.method == "POST" && call.path == "/v1/vm/resume") {
         co_return co_await answer_resume();
     }
+    if (call.method == "POST" && call.path == "/v1/vm/kill") {
+        co_return co_await answer_kill();
+    }
     co_return answer_vm(call);
 }
 
@@ -212,8 +215,6 @@ Result<std::string> VmmInstance::answer_vm(const ApiCall& call) {
     }
     if (posts && call.path == "/v1/vm/pause") {
         done = pause();
-    } else if (posts && call.path == "/v1/vm/kill") {
-        done = kill();
     } else if (call.method != "GET" || call.path != "/v1/vm") {
         return no_such_route(call);
     }
@@ -375,6 +376,34 @@ Task<std::string> VmmInstance::answer_resume() {
         co_return fail(std::move(resumed).error());
     }
     co_return to_json(describe(), JsonLayout::one_line);
+}
+
+Task<std::string> VmmInstance::answer_kill() {
+    const bool arrives = has_running_job() && job_->kind() == JobKind::receive;
+    Status killed;
+    if (arrives && !job_->ownership().first.empty()) {
+        killed = co_await end_in_hand_over();
+    } else {
+        killed = kill();
+    }
+    if (!killed) {
+        co_return fail(std::move(killed).error());
+    }
+    co_return to_json(describe(), JsonLayout::one_line);
+}
+
+/// A guest that has begun to run here, and waits for memory that does not come.
+Task<void> VmmInstance::end_in_hand_over() {
+    auto ended = co_await job_->desk().say([](migrate::Owner& owner) { return owner.end_here(); });
+    if (!ended) {
+        co_return fail(
+            ended.error().code(),
+            fmt::format("{} cannot be killed: {}", name_.name(), ended.error().text()));
+    }
+    leaves_memory_ = true;
+    situation_ = Situation::ended;
+    finish(ExitCode::done);
+    co_return ended;
 }
 
 Status VmmInstance::kill() {

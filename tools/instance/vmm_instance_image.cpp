@@ -204,15 +204,18 @@ void VmmInstance::describe_image(api::Vm& vm) const {
     }
 }
 
-bool VmmInstance::let_go_of_image() {
+bool VmmInstance::let_go_of_memory() {
     if (lazy_) {
         keep_touch_order();
     }
     image_writer_.join();
+    if (leaves_memory_) {
+        return false;
+    }
     if (!lazy_) {
         return true;
     }
-    if (is_stopping_ || !machine_->pause_within(longest_pause)) {
+    if (is_stopping_ || !machine_->pause_within(longest_pause, vmm::IfLate::goes_on)) {
         return false;
     }
     lazy_.reset();

@@ -42,7 +42,9 @@ public:
     Status resume() override { return still(); }
     void throttle(unsigned) override {}
     Status pause() override { return {}; }
-    Status pause_within(std::chrono::milliseconds /*limit*/) override { return {}; }
+    Status pause_within(std::chrono::milliseconds /*limit*/, vmm::IfLate /*late*/) override {
+        return {};
+    }
     Result<vmm::MachineState> save() override { return std::unexpected{still().error()}; }
     Status restore(const vmm::MachineState&) override { return still(); }
 

@@ -127,8 +127,8 @@ private:
 };
 
 /// Whether a vCPU leaves that waits for a page is the backend's matter; that the guest then either
-/// stands still or goes on is not.
-void a_pause_may_have_a_limit(HypervisorChoice choice) {
+/// stands still or does what `late` says is not.
+void a_pause_may_have_a_limit(HypervisorChoice choice, vmm::IfLate late) {
     const auto obstacle = must(vmm::probe(choice)).postcopy_obstacle;
     if (!obstacle.empty()) {
         fmt::print("SKIPPED: machine.pause_within on {}: {}\n", vmm::name_of(choice), obstacle);
@@ -147,7 +147,9 @@ void a_pause_may_have_a_limit(HypervisorChoice choice) {
     must(source->arm(missing, fault, vmm::MemoryBefore::used));
     must(machine->resume());
     fault.await();
-    const auto paused = machine->pause_within(std::chrono::milliseconds{200});
+    constexpr std::chrono::milliseconds soon{200};
+    const auto paused = machine->pause_within(soon, late);
+    const bool stays_asked = !paused && late == vmm::IfLate::stays_asked;
     if (paused) {
         CHECK(machine->running_state() == RunningState::paused);
         must(machine->resume());
@@ -155,10 +157,19 @@ void a_pause_may_have_a_limit(HypervisorChoice choice) {
         CHECK(paused.error().code() == ErrorCode::timed_out);
         CHECK(machine->running_state() == RunningState::running);
     }
+    if (stays_asked) {
+        const auto again = machine->pause_within(soon, vmm::IfLate::goes_on);
+        CHECK(again.error().code() == ErrorCode::timed_out);
+        CHECK(machine->resume().error().code() == ErrorCode::wrong_state);
+    }
     const std::array<std::byte, formats::page_size> zeros{};
     CHECK(must(source->place(pages.front(), zeros)) == formats::PageCount{1});
+    if (stays_asked) {
+        must(machine->pause());
+        must(machine->resume());
+    }
     wait_for_progress(*machine);
-    must(machine->pause_within(std::chrono::minutes{1}));
+    must(machine->pause_within(std::chrono::minutes{1}, late));
     CHECK(machine->running_state() == RunningState::paused);
     must(source->disarm());
 }
@@ -296,7 +307,10 @@ void run_all(std::string_view name) {
         pauses_and_resumes(choice);
     }
     SUBCASE("a pause may have a limit, after which it goes on") {
-        a_pause_may_have_a_limit(choice);
+        a_pause_may_have_a_limit(choice, vmm::IfLate::goes_on);
+    }
+    SUBCASE("a pause may have a limit, after which it stops as soon as it can") {
+        a_pause_may_have_a_limit(choice, vmm::IfLate::stays_asked);
     }
     SUBCASE("throttled it goes on, pauses, resumes and ends") {
         is_throttled(choice);

@@ -223,9 +223,20 @@ TEST_SUITE("migrate.ownership.destination_owner") {
         CHECK(destination(said(M::pages_lost, 5)) == "stop");
         CHECK(destination.state() == "split");
         CHECK(destination(event::LastPagePlaced{}).empty());
+        CHECK(destination.end_here().empty());
         CHECK(destination.salvage() == "stop, write SALVAGED(6)");
         destination(written);
         CHECK(destination.state() == "salvaged");
+    }
+
+    TEST_CASE("a guest whose source is gone may be ended while pages are missing") {
+        Destination destination = faulting();
+        CHECK(destination.end_here() == "refused");
+        destination(event::Disconnected{"cut"});
+        CHECK(destination.end_here().empty());
+        CHECK(destination.state() == "faulting");
+        destination(event::Connected{});
+        CHECK(destination.end_here() == "refused");
     }
 
     TEST_CASE("a restarted destination does by its record what the table of the design says") {

@@ -65,6 +65,7 @@ public:
         return take(machine_->resolve(keep, fencing));
     }
     std::string salvage() { return take(machine_->salvage()); }
+    std::string end_here() { return take(machine_->end_here()); }
     std::string boot_again() { return take(machine_->boot_again()); }
     /// "no timer" if none of that kind is armed.
     std::string expire(migrate::action::Timer timer) {
