@@ -80,7 +80,7 @@ TEST_SUITE("migrate.probe_desk") {
             CAPTURE(is_silent);
             ProbeVisit visit;
             if (is_silent) {
-                visit.asked.policy.silence = 50ms; // the reception's too
+                visit.asked.policy.silence = 200ms; // the reception's too
             } else {
                 visit.desk.limit = 50ms;
             }
