@@ -4,6 +4,7 @@
 #include "formats/result.hpp"
 #include "formats/units.hpp"
 #include "vmm/device.hpp"
+#include "vmm/generation_id.hpp"
 #include "vmm/guest_memory.hpp"
 #include "vmm/partition.hpp"
 #include "vmm/vcpu_state.hpp"
@@ -44,6 +45,8 @@ struct MachineState {
     std::vector<VcpuState> vcpus;
     std::vector<DeviceState> devices;
     PartitionClock clock;
+    /// What lies in the guest's memory; nullopt: the guest was told of none.
+    std::optional<GenerationId> generation_id;
 };
 
 /// What becomes of a guest that did not stop in time.
@@ -105,6 +108,14 @@ public:
     /// A fresh, paused machine only. Reads back and compares what it can; fails naming what
     /// differs. The guest's clock is moved forward by the real time that passed since the save.
     virtual formats::Status restore(const MachineState& state) = 0;
+
+    /// What the guest was booted with, or begin_generation() gave it. nullopt: it was told of none,
+    /// as a wherry booted it that knew of none; nothing may be written for it then.
+    [[nodiscard]] virtual std::optional<GenerationId> generation_id() const = 0;
+    /// The guest is another VM than it was, and goes by `id`: that is in its memory on return, and
+    /// the guest hears of it once it runs, where it has an interrupt controller. Paused only; the
+    /// page of the id must not be missing. A guest that was told of no such id stays as it is.
+    virtual formats::Status begin_generation(const GenerationId& id) = 0;
 
 protected:
     Machine() = default;

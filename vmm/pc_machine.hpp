@@ -47,6 +47,8 @@ public:
     void throttle(unsigned percent) override { throttle_.set(percent); }
     formats::Result<MachineState> save() override;
     formats::Status restore(const MachineState& state) override;
+    [[nodiscard]] std::optional<GenerationId> generation_id() const override;
+    formats::Status begin_generation(const GenerationId& id) override;
 
 private:
     class Exits;
@@ -56,6 +58,7 @@ private:
     formats::Status apply_boot_state(const BootSource& source);
     formats::Status restore_devices(const std::vector<DeviceState>& states);
     formats::Status restore_vcpus(const MachineState& state);
+    void set_generation_id(const std::optional<GenerationId>& id);
 
     void request_end(const MachineEnd& end);
     void vcpu_left(std::uint32_t index, const formats::Result<ExitReason>& reason);
@@ -81,6 +84,7 @@ private:
     RunningState state_ = RunningState::paused;
     std::optional<MachineEnd> requested_end_;
     std::function<void(const MachineEnd&)> on_end_;
+    std::optional<GenerationId> generation_id_;
 
     std::vector<std::unique_ptr<VcpuThread>> vcpus_; // they use all of the above
     VcpuThrottle throttle_{vcpus_};                  // last: it uses them

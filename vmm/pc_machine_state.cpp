@@ -2,6 +2,7 @@
 // The part of PcMachine that gives it state: boot, save, restore.
 #include "vmm/boot/boot.hpp"
 #include "vmm/pc_machine.hpp"
+#include "vmm/platform_layout.hpp"
 #include "vmm/state_comparison.hpp"
 
 #include <algorithm>
@@ -35,10 +36,13 @@ Status PcMachine::boot(const BootSource& source) {
 
 Status PcMachine::apply_boot_state(const BootSource& source) {
     const auto& backend = partition_->capabilities();
+    const auto generation = GenerationId::make();
     const auto entry = boot::load(
         memory_,
         source,
-        {.vcpus = config_.vcpus, .has_interrupt_controller = backend.has_interrupt_controller});
+        {.vcpus = config_.vcpus,
+         .has_interrupt_controller = backend.has_interrupt_controller,
+         .generation_id = generation});
     if (!entry) {
         return fail(entry.error());
     }
@@ -71,6 +75,7 @@ Status PcMachine::apply_boot_state(const BootSource& source) {
                 std::move(restored.error()).during(fmt::format("setting up vCPU {}", state.index)));
         }
     }
+    set_generation_id(generation);
     return {};
 }
 
@@ -101,6 +106,7 @@ Result<MachineState> PcMachine::save() {
         }
         state.devices.push_back(std::move(*one));
     }
+    state.generation_id = generation_id();
     return state;
 }
 
@@ -170,7 +176,39 @@ Status PcMachine::restore(const MachineState& state) {
     if (auto restored = restore_devices(state.devices); !restored) {
         return restored;
     }
+    set_generation_id(state.generation_id);
     return restore_vcpus(state);
+}
+
+void PcMachine::set_generation_id(const std::optional<GenerationId>& id) {
+    const std::scoped_lock held{facts_};
+    generation_id_ = id;
+}
+
+std::optional<GenerationId> PcMachine::generation_id() const {
+    const std::scoped_lock held{facts_};
+    return generation_id_;
+}
+
+Status PcMachine::begin_generation(const GenerationId& id) {
+    const std::scoped_lock held{control_};
+    if (running_state() != RunningState::paused) {
+        return fail(ErrorCode::wrong_state, "only a paused machine begins a generation");
+    }
+    if (!generation_id()) {
+        return {};
+    }
+    if (auto written = memory_.write(platform_layout::generation_id, id.bytes); !written) {
+        return fail(std::move(written.error()).during("writing the VM generation id"));
+    }
+    set_generation_id(id);
+    // The id before the word of it. Where the guest has the pin masked it has no driver for it
+    // (yet).
+    if (auto* const line = platform_->line(platform_layout::event_pin)) {
+        line->set_level(true);
+        line->set_level(false);
+    }
+    return {};
 }
 
 } // namespace wherry::vmm

@@ -25,6 +25,13 @@ inline constexpr std::uint32_t io_apic_pins = 24;
 inline constexpr std::uint8_t io_apic_id = 0;
 inline constexpr formats::Gpa local_apic{0xfee00000};
 
+/// The page that the VM generation id has for itself. It is RAM, but the guest is told that it is
+/// reserved. The id is not at its begin, where a search for option ROMs looks.
+inline constexpr formats::Gpa generation_page{0xdf000};
+inline constexpr formats::Gpa generation_id = generation_page + formats::Bytes{0x40};
+/// The IOAPIC pin of ACPI's generic event device: the generation id has changed.
+inline constexpr std::uint32_t event_pin = 9;
+
 /// APIC ids are 8 bits wide here, and 255 is the broadcast.
 inline constexpr std::uint32_t max_vcpus = 254;
 

@@ -31,6 +31,7 @@ using google::protobuf::internal::WireFormatLite;
 constexpr formats::Bytes vcpu_message_limit = formats::operator""_KiB(256);
 constexpr formats::Bytes device_message_limit = saved_device_limit + formats::operator""_KiB(1);
 constexpr formats::Bytes clock_message_limit = formats::operator""_KiB(1);
+constexpr formats::Bytes generation_id_limit = formats::operator""_KiB(1); // its length is checked
 
 constexpr formats::Bytes memory_granule = formats::operator""_MiB(2);
 constexpr formats::Bytes memory_limit = formats::operator""_GiB(1U << 16U);
@@ -93,9 +94,8 @@ public:
     bool is_at_end() { return input_.ConsumedEntireMessage(); }
     bool skip(std::uint32_t tag) { return WireFormatLite::SkipField(&input_, tag); }
 
-    /// The field whose tag was just read, where it is no longer than `limit` and a Message.
-    template <typename Message>
-    Result<Message> message(formats::Bytes limit, std::string_view field) {
+    /// The field whose tag was just read, where it is no longer than `limit`.
+    Result<std::span<const std::byte>> bytes(formats::Bytes limit, std::string_view field) {
         std::uint32_t length = 0;
         const bool has_length = input_.ReadVarint32(&length);
         const auto start = static_cast<std::size_t>(input_.CurrentPosition());
@@ -107,11 +107,21 @@ public:
                 ErrorCode::protocol,
                 fmt::format("{} has an entry of {} bytes, over {}", field, length, limit.value()));
         }
+        input_.Skip(static_cast<int>(length));
+        return bytes_.subspan(start, length);
+    }
+
+    /// As bytes(), and a Message.
+    template <typename Message>
+    Result<Message> message(formats::Bytes limit, std::string_view field) {
+        const auto content = bytes(limit, field);
+        if (!content) {
+            return fail(content.error());
+        }
         Message message;
-        if (!message.ParseFromArray(bytes_.subspan(start).data(), static_cast<int>(length))) {
+        if (!message.ParseFromArray(content->data(), static_cast<int>(content->size()))) {
             return fail(ErrorCode::protocol, fmt::format("{} has a damaged entry", field));
         }
-        input_.Skip(static_cast<int>(length));
         return message;
     }
 
@@ -144,6 +154,23 @@ Status take_clock(MachineState& state, const proto::PartitionClock& message) {
     return {};
 }
 
+Status take_generation_id(MachineState& state, std::span<const std::byte> bytes) {
+    GenerationId id;
+    if (bytes.size() != id.bytes.size()) {
+        return fail(
+            ErrorCode::protocol,
+            fmt::format("generation_id has {} bytes, not {}", bytes.size(), id.bytes.size()));
+    }
+    std::ranges::copy(bytes, id.bytes.begin());
+    state.generation_id = id;
+    return {};
+}
+
+Status read_generation_id(MachineState& state, FieldReader& reader) {
+    const auto bytes = reader.bytes(generation_id_limit, "generation_id");
+    return bytes ? take_generation_id(state, *bytes) : fail(bytes.error());
+}
+
 /// Every field of `reader` into `state`; says whether there was a clock. Unknown fields are those
 /// of a newer version and are left out.
 Result<bool> read_fields(MachineState& state, FieldReader& reader) {
@@ -158,6 +185,8 @@ Result<bool> read_fields(MachineState& state, FieldReader& reader) {
         } else if (tag == message_tag(Message::kClockFieldNumber)) {
             status = read_into(state, take_clock, reader, clock_message_limit, "clock");
             has_clock = true;
+        } else if (tag == message_tag(Message::kGenerationIdFieldNumber)) {
+            status = read_generation_id(state, reader);
         } else if (!reader.skip(tag)) {
             status = fail(ErrorCode::protocol, "a field is damaged");
         }
@@ -277,6 +306,9 @@ void to_proto(const MachineState& state, proto::MachineState& into) {
         to_proto(device, *into.add_devices());
     }
     to_proto(state.clock, *into.mutable_clock());
+    if (const auto& id = state.generation_id) {
+        into.set_generation_id(id->bytes.data(), id->bytes.size());
+    }
 }
 
 Result<MachineState> from_proto(const proto::MachineState& message) {
@@ -290,6 +322,9 @@ Result<MachineState> from_proto(const proto::MachineState& message) {
     }
     if (status && !message.has_clock()) {
         status = fail(ErrorCode::protocol, "clock is missing");
+    }
+    if (status && message.has_generation_id()) {
+        status = take_generation_id(state, std::as_bytes(std::span{message.generation_id()}));
     }
     if (!status) {
         return fail(std::move(status).error().during("machine state"));

@@ -3,6 +3,7 @@ set(vmm_headers
   device.hpp
   fault_source.hpp
   general_registers.hpp
+  generation_id.hpp
   guest_clock.hpp
   guest_memory.hpp
   hypervisor_choice.hpp
@@ -31,6 +32,7 @@ set(vmm_sources
   backend.cpp
   cpu_features.cpp
   cpu_profile.cpp
+  generation_id.cpp
   guest_clock.cpp
   guest_memory.cpp
   hypervisor_choice.cpp

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/test_machine.hpp"
 
+#include "vmm/platform_layout.hpp"
 #include "vmm/userfault_source.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -241,6 +243,20 @@ void TestMachine::fill(std::uint64_t count) {
     }
 }
 
+std::vector<std::byte> TestMachine::expected(std::uint64_t index) const {
+    std::vector<std::byte> bytes(formats::page_size);
+    const auto generation_page = formats::gfn_of(vmm::platform_layout::generation_page);
+    if (generation_id_ && frame(index) == generation_page) {
+        const auto at = vmm::platform_layout::generation_id - vmm::platform_layout::generation_page;
+        std::ranges::copy(
+            generation_id_->bytes, bytes.begin() + static_cast<std::ptrdiff_t>(at.value()));
+    } else {
+        const Page page = contents(index, versions_[index]);
+        std::ranges::copy(std::as_bytes(std::span{page}), bytes.begin());
+    }
+    return bytes;
+}
+
 std::string TestMachine::check() {
     const std::scoped_lock one{guest_};
     if (!seen_wrong_.empty()) {
@@ -253,7 +269,7 @@ std::string TestMachine::check() {
         if (!read) {
             return read.error().text();
         }
-        if (seen != contents(index, versions_[index])) {
+        if (!std::ranges::equal(std::as_bytes(std::span{seen}), expected(index))) {
             return fmt::format("page {:#x} is not version {}", at.value(), versions_[index]);
         }
     }
@@ -333,6 +349,7 @@ formats::Result<vmm::MachineState> TestMachine::save() {
     }
     const auto table = std::as_bytes(std::span{versions_});
     state.devices.push_back({"table", 1, {table.begin(), table.end()}});
+    state.generation_id = generation_id_;
     return state;
 }
 
@@ -347,7 +364,24 @@ Status TestMachine::restore(const vmm::MachineState& state) {
     }
     std::memcpy(table.data(), state.devices[0].bytes.data(), table.size());
     last_version_ = state.vcpus.at(0).registers.rax;
+    generation_id_ = state.generation_id;
     return {};
+}
+
+void TestMachine::boot_with(const vmm::GenerationId& id) {
+    const std::array<std::byte, formats::page_size> nothing{};
+    auto written = memory_.write(vmm::platform_layout::generation_page, nothing);
+    generation_id_ = id;
+    written = formats::then(std::move(written), [&] { return begin_generation(id); });
+    formats::invariant(written.has_value(), "a test machine has RAM where the id is");
+}
+
+Status TestMachine::begin_generation(const vmm::GenerationId& id) {
+    if (!generation_id_) {
+        return {};
+    }
+    generation_id_ = id;
+    return memory_.write(vmm::platform_layout::generation_id, id.bytes);
 }
 
 } // namespace wherry::tests

@@ -142,6 +142,12 @@ public:
     void throttle(unsigned percent) override;
     formats::Result<vmm::MachineState> save() override;
     formats::Status restore(const vmm::MachineState& state) override;
+    [[nodiscard]] std::optional<vmm::GenerationId> generation_id() const override {
+        return generation_id_;
+    }
+    formats::Status begin_generation(const vmm::GenerationId& id) override;
+    /// As a guest that was booted with it: its page has that alone from here on, and check() looks.
+    void boot_with(const vmm::GenerationId& id);
 
 private:
     void guest_writes(std::uint32_t count);
@@ -149,6 +155,8 @@ private:
     void write_page(std::uint64_t index, std::uint64_t version);
     void device_writes(std::uint64_t index);
     [[nodiscard]] formats::Gfn frame(std::uint64_t index) const;
+    /// What the page has to be.
+    [[nodiscard]] std::vector<std::byte> expected(std::uint64_t index) const;
     void run_writer(const std::stop_token& stop);
     formats::Status maybe_fail(Operation operation, const char* name);
 
@@ -165,6 +173,7 @@ private:
     std::vector<std::uint64_t> versions_; ///< of each page of RAM
     std::uint64_t last_version_ = 0;
     std::string seen_wrong_; ///< by the guest
+    std::optional<vmm::GenerationId> generation_id_;
     std::atomic<std::uint64_t> writes_{0};
     std::atomic<unsigned> throttled_{0};
     std::atomic<unsigned> most_throttled_{0};

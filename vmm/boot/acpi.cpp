@@ -111,8 +111,7 @@ Table interrupt_controllers(std::uint32_t vcpus) {
     return sealed(std::move(table));
 }
 
-/// DSDT: \_S5 and COM1.
-Table devices() {
+aml::Term serial_device() {
     using namespace aml;
     const std::array resources{
         io_ports(platform_layout::serial_port, 8), edge_interrupt(platform_layout::serial_pin)};
@@ -121,7 +120,42 @@ Table devices() {
         name("_UID", integer(0)),
         name("_STA", integer(0xf)),
         name("_CRS", resource_template(resources))};
-    const std::array inside{device("COM1", com1)};
+    return device("COM1", com1);
+}
+
+/// The VM generation id. Guests know it by its compatible id.
+aml::Term generation_device() {
+    using namespace aml;
+    constexpr std::uint64_t at = platform_layout::generation_id.value();
+    const std::array halves{
+        integer(static_cast<std::uint32_t>(at)), integer(static_cast<std::uint32_t>(at >> 32U))};
+    const std::array inside{
+        name("_HID", string("WHRY0001")),
+        name("_CID", string("VM_Gen_Counter")),
+        name("_DDN", string("VM_Gen_Counter")),
+        name("ADDR", package(halves))};
+    return device("VGEN", inside);
+}
+
+/// Generic event device (5.6.9): hardware-reduced ACPI has no other way to notify. Its one
+/// interrupt says that the generation id has changed.
+aml::Term event_device() {
+    using namespace aml;
+    constexpr std::uint8_t has_changed = 0x80;
+    const std::array resources{edge_interrupt(platform_layout::event_pin)};
+    const std::array on_event{notify("VGEN", has_changed)};
+    const std::array inside{
+        name("_HID", string("ACPI0013")),
+        name("_UID", integer(0)),
+        name("_CRS", resource_template(resources)),
+        method("_EVT", 1, on_event)};
+    return device("GED0", inside);
+}
+
+/// DSDT: \_S5, COM1 and the VM generation id.
+Table devices() {
+    using namespace aml;
+    const std::array inside{serial_device(), generation_device(), event_device()};
     const std::array sleep_types{
         integer(platform_layout::soft_off_type), integer(0), integer(0), integer(0)};
 

@@ -14,7 +14,8 @@ using Code = std::vector<std::byte>;
 // Opcodes, ACPI 6.4 table 20.9.
 constexpr std::uint8_t zero_op = 0x00, one_op = 0x01, name_op = 0x08;
 constexpr std::uint8_t byte_prefix = 0x0a, word_prefix = 0x0b, double_word_prefix = 0x0c;
-constexpr std::uint8_t scope_op = 0x10, buffer_op = 0x11, package_op = 0x12;
+constexpr std::uint8_t string_prefix = 0x0d, scope_op = 0x10, buffer_op = 0x11, package_op = 0x12;
+constexpr std::uint8_t method_op = 0x14, notify_op = 0x86;
 constexpr std::uint8_t extended_prefix = 0x5b, device_op = 0x82;
 
 void append(Code& to, std::uint8_t byte) {
@@ -52,12 +53,16 @@ void append_with_length(Code& to, std::span<const std::byte> content) {
     append(to, content);
 }
 
+void append_terms(Code& to, std::span<const Term> terms) {
+    for (const Term& term : terms) {
+        append(to, term.code);
+    }
+}
+
 Code inside_of(std::string_view segment, std::span<const Term> terms) {
     Code content;
     append_segment(content, segment);
-    for (const Term& term : terms) {
-        append(content, term.code);
-    }
+    append_terms(content, terms);
     return content;
 }
 
@@ -97,6 +102,15 @@ Object package(std::span<const Object> elements) {
     Object object;
     append(object.code, package_op);
     append_with_length(object.code, content);
+    return object;
+}
+
+Object string(std::string_view text) {
+    formats::invariant(!text.contains('\0'), "an AML string ends at its first NUL");
+    Object object;
+    append(object.code, string_prefix);
+    append(object.code, std::as_bytes(std::span{text}));
+    append(object.code, 0x00);
     return object;
 }
 
@@ -175,6 +189,27 @@ Term scope(std::string_view segment, std::span<const Term> inside) {
     Term term;
     append(term.code, scope_op);
     append_with_length(term.code, inside_of(segment, inside));
+    return term;
+}
+
+Term method(std::string_view segment, std::uint8_t arguments, std::span<const Term> inside) {
+    formats::invariant(arguments <= 7, "an AML method has at most 7 arguments");
+    constexpr std::uint8_t serialized = 0x08;
+    Code content;
+    append_segment(content, segment);
+    append(content, static_cast<std::uint8_t>(arguments | serialized));
+    append_terms(content, inside);
+    Term term;
+    append(term.code, method_op);
+    append_with_length(term.code, content);
+    return term;
+}
+
+Term notify(std::string_view segment, std::uint8_t value) {
+    Term term;
+    append(term.code, notify_op);
+    append_segment(term.code, segment);
+    append(term.code, integer(value).code);
     return term;
 }
 

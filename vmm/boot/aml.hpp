@@ -16,7 +16,7 @@ struct Object {
     std::vector<std::byte> code;
 };
 
-/// Something that stands in a scope: a name, a device.
+/// Something that stands in a scope: a name, a device; or in a method, which does it.
 struct Term {
     std::vector<std::byte> code;
 };
@@ -28,6 +28,8 @@ struct Resource {
 
 Object integer(std::uint32_t value);
 Object package(std::span<const Object> elements); ///< at most 255
+/// No NUL in it.
+Object string(std::string_view text);
 /// "PNP0501" as the compressed number that _HID takes.
 Object eisa_id(std::string_view id);
 /// A buffer of resource descriptors with their end tag.
@@ -42,5 +44,9 @@ Resource edge_interrupt(std::uint32_t pin);
 Term name(std::string_view segment, const Object& value);
 Term device(std::string_view segment, std::span<const Term> inside);
 Term scope(std::string_view segment, std::span<const Term> inside);
+/// Serialized; with up to 7 arguments.
+Term method(std::string_view segment, std::uint8_t arguments, std::span<const Term> inside);
+/// In a method: notifies of what is called `segment` where the method is, or further out.
+Term notify(std::string_view segment, std::uint8_t value);
 
 } // namespace wherry::vmm::boot::aml

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formats/result.hpp"
+#include "vmm/generation_id.hpp"
 #include "vmm/guest_memory.hpp"
 #include "vmm/machine.hpp"
 #include "vmm/vcpu_state.hpp"
@@ -20,6 +21,8 @@ struct PlatformOptions {
     std::uint32_t vcpus = 1;
     /// LAPICs and the IOAPIC exist. Where not, the guest gets no ACPI tables.
     bool has_interrupt_controller = true;
+    /// In the guest's memory; ACPI tells where.
+    GenerationId generation_id{};
 };
 
 /// What vCPU 0 starts with. The other vCPUs wait for INIT (RunState::uninitialized).

@@ -2,6 +2,7 @@
 #include "vmm/boot/memory_map.hpp"
 
 #include "vmm/boot/layout.hpp"
+#include "vmm/platform_layout.hpp"
 
 #include <algorithm>
 
@@ -20,6 +21,7 @@ std::vector<MemoryMapEntry> memory_map(const GuestMemory& memory) {
     std::vector<MemoryMapEntry> map{
         {Gpa{0}, layout::low_end - Gpa{0}, MemoryType::usable},
         {layout::low_end, layout::low_hole - layout::low_end, MemoryType::reserved},
+        {platform_layout::generation_page, formats::page_bytes, MemoryType::reserved},
         {layout::acpi, layout::high - layout::acpi, MemoryType::acpi},
     };
     // Hypervisors that need three pages for real mode on old Intel CPUs and an identity map take

@@ -68,6 +68,10 @@ formats::Result<CommonTables> write_common_tables(
     if (auto written = write_reset_code(memory); !written) {
         return fail(std::move(written).error());
     }
+    const auto& id = options.generation_id.bytes;
+    if (auto written = memory.write(platform_layout::generation_id, id); !written) {
+        return fail(std::move(written).error());
+    }
     CommonTables tables;
     if (!images.initrd.empty()) {
         auto place = place_initrd(memory, Bytes{images.initrd.size()}, kernel_end, initrd_limit);

@@ -14,9 +14,9 @@ struct CommonTables {
     std::optional<formats::Gpa> initrd;
 };
 
-/// Writes command line, initrd and ACPI tables. `kernel_end` is one past the RAM that the kernel
-/// uses; `initrd_limit` one past the highest byte that an initrd may have; `line_limit` the
-/// longest command line without its NUL.
+/// Writes command line, generation id, initrd and ACPI tables. `kernel_end` is one past the RAM
+/// that the kernel uses; `initrd_limit` one past the highest byte that an initrd may have;
+/// `line_limit` the longest command line without its NUL.
 formats::Result<CommonTables> write_common_tables(
     GuestMemory& memory,
     const BootImages& images,

@@ -47,6 +47,10 @@ public:
     }
     Result<vmm::MachineState> save() override { return std::unexpected{still().error()}; }
     Status restore(const vmm::MachineState&) override { return still(); }
+    [[nodiscard]] std::optional<vmm::GenerationId> generation_id() const override {
+        return std::nullopt;
+    }
+    Status begin_generation(const vmm::GenerationId&) override { return still(); }
 
 private:
     static std::unexpected<Error> still() {

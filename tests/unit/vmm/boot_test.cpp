@@ -2,7 +2,9 @@
 #include "vmm/boot/boot.hpp"
 
 #include "tests/unit/vmm/boot_images.hpp"
+#include "vmm/platform_layout.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -97,17 +99,41 @@ TEST_SUITE("vmm.boot") {
         REQUIRE(vcpu);
         const std::uint64_t info = vcpu->registers.rbx;
         const auto map = value_at<std::uint64_t>(memory, info + 40);
-        std::uint64_t end_of_last = 0, usable = 0;
+        std::uint64_t end_of_last = 0, usable = 0, reserved_at_generation = 0;
         for (std::uint32_t i = 0; i < value_at<std::uint32_t>(memory, info + 48); ++i) {
             const auto first = value_at<std::uint64_t>(memory, map + i * 24);
             const auto size = value_at<std::uint64_t>(memory, map + i * 24 + 8);
             CHECK(first >= end_of_last);
             end_of_last = first + size;
-            if (value_at<std::uint32_t>(memory, map + i * 24 + 16) == 1) {
+            const auto type = value_at<std::uint32_t>(memory, map + i * 24 + 16);
+            if (type == 1) {
                 usable += size;
+            }
+            if (type == 2 && first == vmm::platform_layout::generation_page.value()) {
+                reserved_at_generation = size;
             }
         }
         CHECK(usable == (63_MiB).value() + 0x9fc00);
+        CHECK(reserved_at_generation == 0x1000);
+    }
+
+    TEST_CASE("the generation id is in memory, with either kernel, with and without interrupts") {
+        vmm::GenerationId id;
+        id.bytes.fill(std::byte{0x5a});
+        const auto elf = make_elf(pvh_note(0x100020), {{0x100000, some_code, 0x10000}});
+        const auto linux = make_bzimage();
+        for (const auto& kernel : {elf, linux}) {
+            for (const bool has_interrupts : {true, false}) {
+                auto memory = make_memory(64_MiB);
+                REQUIRE(vmm::boot::load(
+                    memory,
+                    images_of(kernel),
+                    {.has_interrupt_controller = has_interrupts, .generation_id = id}));
+                std::vector<std::byte> page(4096);
+                std::ranges::copy(id.bytes, page.begin() + 0x40);
+                CHECK(bytes_at(memory, 0xdf000, 4096) == page);
+            }
+        }
     }
 
     TEST_CASE("without an interrupt controller there are no ACPI tables") {
@@ -151,7 +177,7 @@ TEST_SUITE("vmm.boot") {
         const auto initrd = value_at<std::uint32_t>(memory, params + 0x218);
         CHECK(bytes_at(memory, initrd, some_initrd.size()) == some_initrd);
         CHECK(value_at<std::uint64_t>(memory, params + 0x70) == 0xe0000);
-        CHECK(value_at<std::uint8_t>(memory, params + 0x1e8) == 5);
+        CHECK(value_at<std::uint8_t>(memory, params + 0x1e8) == 6);
     }
 
     TEST_CASE("the page tables of long mode map the low 4 GiB to themselves") {

@@ -99,6 +99,7 @@ TEST_SUITE("vmm.golden_state") {
                 {.id = "serial0", .version = 1, .bytes = {std::byte{3}, std::byte{0xff}}}});
         CHECK(decoded->clock.reference_time == std::chrono::seconds{77});
         CHECK(decoded->clock.host_real_time == std::chrono::seconds{1'700'000'000});
+        CHECK_FALSE(decoded->generation_id); // nothing may be written to this guest's memory
     }
 
     TEST_CASE("a state of the Microsoft hypervisor encoded by version 1 still decodes") {

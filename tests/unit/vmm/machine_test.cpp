@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine.hpp"
 
+#include "formats/little_endian.hpp"
 #include "tests/unit/vmm/tiny_guest.hpp"
 #include "vmm/devices/exit_port.hpp"
+#include "vmm/little_endian.hpp"
+#include "vmm/platform_layout.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -298,6 +302,69 @@ void wrong_states_are_refused(HypervisorChoice choice) {
     CHECK_FALSE(other->restore(without));
 }
 
+constexpr std::uint8_t generation_vector = 0x51;
+
+/// As if the guest had a driver for the generation id: its interrupt goes to vCPU 0.
+void listen_for_generations(vmm::MachineState& state) {
+    const auto io_apic = std::ranges::find(state.devices, "ioapic", &vmm::DeviceState::id);
+    if (io_apic == state.devices.end()) {
+        return;
+    }
+    constexpr std::size_t entry = 2 + 9 * vmm::platform_layout::event_pin;
+    formats::store_little<std::uint64_t>(io_apic->bytes, entry, generation_vector);
+    auto& vcpu = state.vcpus.front();
+    REQUIRE(vcpu.lapic);
+    formats::store_little<std::uint32_t>(*vcpu.lapic, 0xf0, 0x1ff); // enabled
+    vcpu.hyperv.reset(); // whose own form of the APIC would be taken
+}
+
+bool is_interrupt_pending(const vmm::MachineState& state) {
+    const auto& lapic = state.vcpus.front().lapic;
+    constexpr std::size_t requests = 0x200 + generation_vector / 32 * 0x10;
+    return lapic && (*vmm::load_le<std::uint32_t>(*lapic, requests) >> generation_vector % 32 & 1U);
+}
+
+vmm::GenerationId id_in_memory(Machine& machine) {
+    vmm::GenerationId id;
+    must(machine.memory().read(vmm::platform_layout::generation_id, id.bytes));
+    return id;
+}
+
+void begins_a_generation(HypervisorChoice choice) {
+    const auto first = vmm::GenerationId::make();
+    const auto second = vmm::GenerationId::make();
+    REQUIRE(first != second);
+    auto without = make_with(choice, tests::count_in_memory);
+    CHECK_FALSE(without->generation_id());
+    must(without->begin_generation(first)); // a guest that was told of none
+    CHECK_FALSE(without->generation_id());
+    CHECK(id_in_memory(*without) == vmm::GenerationId{});
+
+    auto state = must(without->save());
+    CHECK_FALSE(state.generation_id);
+    state.generation_id = first;
+    listen_for_generations(state);
+    auto machine = must(Machine::create(without->config(), {choice, "none"}));
+    tests::copy_memory(without->memory(), machine->memory());
+    must(machine->restore(state));
+    CHECK(machine->generation_id() == first);
+    CHECK(id_in_memory(*machine) == vmm::GenerationId{}); // it comes with the memory
+    CHECK_FALSE(is_interrupt_pending(must(machine->save())));
+    must(machine->begin_generation(second));
+    CHECK(machine->generation_id() == second);
+    CHECK(id_in_memory(*machine) == second);
+    const auto again = must(machine->save());
+    CHECK(again.generation_id == second);
+    CHECK(is_interrupt_pending(again) == machine->backend().has_interrupt_controller);
+
+    must(machine->resume());
+    const auto refused = machine->begin_generation(first);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code() == ErrorCode::wrong_state);
+    wait_for_progress(*machine);
+    CHECK(id_in_memory(*machine) == second);
+}
+
 void run_all(std::string_view name) {
     const auto choice = tests::hypervisor(name);
     if (!tests::has_backend(choice, fmt::format("machine on {}", name))) {
@@ -329,6 +396,9 @@ void run_all(std::string_view name) {
     }
     SUBCASE("states of other machines are refused") {
         wrong_states_are_refused(choice);
+    }
+    SUBCASE("a guest with a generation id is given another, and told") {
+        begins_a_generation(choice);
     }
 }
 

@@ -73,6 +73,9 @@ public:
         }
         state.clock.reference_time = std::chrono::nanoseconds{number<std::int64_t>()};
         state.clock.host_real_time = std::chrono::nanoseconds{number<std::int64_t>()};
+        if (random_() % 2 == 0) {
+            std::ranges::copy(bytes(16), state.generation_id.emplace().bytes.begin());
+        }
         return state;
     }
 
@@ -183,7 +186,7 @@ private:
 bool same(const MachineState& a, const MachineState& b) {
     return a.vcpus == b.vcpus && a.devices == b.devices &&
            a.clock.reference_time == b.clock.reference_time &&
-           a.clock.host_real_time == b.clock.host_real_time;
+           a.clock.host_real_time == b.clock.host_real_time && a.generation_id == b.generation_id;
 }
 
 proto::MachineState good_message(std::uint64_t seed) {
@@ -404,11 +407,34 @@ TEST_SUITE("vmm.saved_state") {
     }
 
     TEST_CASE("a state cut short anywhere is refused") {
-        const std::vector<std::byte> bytes = encode(RandomState{4}.machine()).value();
+        MachineState state = RandomState{4}.machine();
+        state.generation_id.reset();
+        const std::vector<std::byte> older = encode(state).value();
+        state.generation_id.emplace();
+        const std::vector<std::byte> bytes = encode(state).value();
         for (std::size_t size = 0; size < bytes.size(); ++size) {
             const auto decoded = decode_machine_state(std::span{bytes}.first(size));
-            REQUIRE_FALSE(decoded); // the clock comes last
+            if (size == older.size()) { // that is all that it ever said
+                REQUIRE(decoded);
+                CHECK_FALSE(decoded->generation_id);
+            } else {
+                REQUIRE_FALSE(decoded); // the clock comes last but for the generation id
+            }
         }
+    }
+
+    TEST_CASE("a generation id has 16 bytes; a guest without one has none") {
+        proto::MachineState message = good_message(1);
+        message.clear_generation_id();
+        CHECK_FALSE(from_proto(message).value().generation_id);
+        for (const std::size_t size : {0U, 15U, 17U, 2000U}) {
+            message.set_generation_id(std::string(size, 'x'));
+            CHECK(refusal(message).contains("generation_id has "));
+        }
+        message.set_generation_id("0123456789abcdef");
+        CHECK(
+            from_proto(message).value().generation_id.value().to_string() ==
+            "30313233343536373839616263646566");
     }
 
     TEST_CASE("damaged states give a state or an error that names a place") {
