@@ -2,6 +2,7 @@
 #include "migrate/image/guest_restore.hpp"
 
 #include "migrate/file_placement.hpp"
+#include "vmm/platform_layout.hpp"
 #include "vmm/saved_state.hpp"
 
 #include <algorithm>
@@ -43,9 +44,18 @@ Result<vmm::MachineState> state_of(ImageReader& image, vmm::Machine& machine) {
     return state;
 }
 
+/// All but memory, which is there, or missing but for the page of the generation id of a new VM.
+Status restore_state(const vmm::MachineState& state, vmm::Machine& machine, RestoredAs as) {
+    auto restored = machine.restore(state);
+    if (restored && as == RestoredAs::new_vm) {
+        restored = machine.begin_generation(vmm::GenerationId::make());
+    }
+    return restored;
+}
+
 /// `pages` is the image, or the chain that it is the youngest of.
 template <typename Pages>
-Status restore(ImageReader& image, Pages& pages, vmm::Machine& machine) {
+Status restore(ImageReader& image, Pages& pages, vmm::Machine& machine, RestoredAs as) {
     const auto state = state_of(image, machine);
     if (!state) {
         return fail(state.error());
@@ -57,7 +67,7 @@ Status restore(ImageReader& image, Pages& pages, vmm::Machine& machine) {
             return placement.place(run, bytes);
         },
         threads);
-    return formats::then(std::move(placed), [&] { return machine.restore(*state); });
+    return formats::then(std::move(placed), [&] { return restore_state(*state, machine, as); });
 }
 
 } // namespace
@@ -70,15 +80,15 @@ Status accept_image(const ImageStream& image, const HostOffer& host) {
     return accept(image.description(), image.name(), host);
 }
 
-Status restore_guest(ImageReader& image, vmm::Machine& machine) {
-    return restore(image, image, machine);
+Status restore_guest(ImageReader& image, vmm::Machine& machine, RestoredAs as) {
+    return restore(image, image, machine, as);
 }
 
-Status restore_guest(ImageChain& image, vmm::Machine& machine) {
-    return restore(image.image(), image, machine);
+Status restore_guest(ImageChain& image, vmm::Machine& machine, RestoredAs as) {
+    return restore(image.image(), image, machine, as);
 }
 
-Status restore_guest(ImageStream& image, vmm::Machine& machine) {
+Status restore_guest(ImageStream& image, vmm::Machine& machine, RestoredAs as) {
     if (auto fits = check_layout(image.description().plan, machine.memory()); !fits) {
         return fail(std::move(fits).error().during(image.name()));
     }
@@ -90,11 +100,15 @@ Status restore_guest(ImageStream& image, vmm::Machine& machine) {
     if (!state) {
         return fail(formats::Error{state.error()}.during(image.name()));
     }
-    return machine.restore(*state);
+    return restore_state(*state, machine, as);
 }
 
 Result<std::unique_ptr<LazyMemory>> restore_guest_lazily(
-    ImageChain image, vmm::Machine& machine, LazyMemoryOptions options, LazyMemoryEvents events) {
+    ImageChain image,
+    vmm::Machine& machine,
+    RestoredAs as,
+    LazyMemoryOptions options,
+    LazyMemoryEvents events) {
     if (const auto& obstacle = machine.backend().postcopy_obstacle; !obstacle.empty()) {
         return fail(
             ErrorCode::unsupported,
@@ -105,12 +119,18 @@ Result<std::unique_ptr<LazyMemory>> restore_guest_lazily(
     if (!state) {
         return fail(state.error());
     }
+    if (as == RestoredAs::new_vm && state->generation_id) {
+        options.left_out =
+            formats::PageRange::make(
+                formats::gfn_of(vmm::platform_layout::generation_page), formats::PageCount{1})
+                .value();
+    }
     // Before the state: what restores that may touch a page, and waits for it as the guest would.
     auto memory = LazyMemory::arm(machine, std::move(image), std::move(options), std::move(events));
     if (!memory) {
         return memory;
     }
-    auto restored = machine.restore(*state);
+    auto restored = restore_state(*state, machine, as);
     if (!restored) {
         return fail(std::move(restored).error());
     }

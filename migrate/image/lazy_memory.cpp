@@ -55,8 +55,11 @@ Result<std::unique_ptr<LazyMemory>> LazyMemory::arm(
     for (const auto& entry : (*map)->entries()) {
         missing.mark(entry.pages);
     }
-    std::unique_ptr<LazyMemory> memory{
-        new LazyMemory{std::move(image), **map, std::move(options), std::move(events)}};
+    if (options.left_out) {
+        missing.unmark(*options.left_out);
+    }
+    std::unique_ptr<LazyMemory> memory{new LazyMemory{
+        std::move(image), **map, missing.count(), std::move(options), std::move(events)}};
     auto armed = ArrivingMemory::arm(
         machine,
         missing,
@@ -72,10 +75,14 @@ Result<std::unique_ptr<LazyMemory>> LazyMemory::arm(
 }
 
 LazyMemory::LazyMemory(
-    ImageChain image, const PageMap& map, LazyMemoryOptions options, LazyMemoryEvents events)
+    ImageChain image,
+    const PageMap& map,
+    PageCount missing,
+    LazyMemoryOptions options,
+    LazyMemoryEvents events)
     : image_{std::move(image)},
       map_{map},
-      in_image_{map.count()},
+      in_image_{missing},
       events_{std::move(events)},
       chunks_(image_.section_count(), ChunkState::done),
       is_touched_(chunks_.size()),

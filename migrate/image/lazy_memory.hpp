@@ -26,6 +26,8 @@ struct LazyMemoryOptions {
     Prefetch prefetch = Prefetch::on;
     /// Chunks to fetch ahead before all others, in this order.
     std::vector<std::uint32_t> first;
+    /// Does not come out of the image: reads as zero until somebody writes it.
+    std::optional<formats::PageRange> left_out{};
 };
 
 /// Told on a thread of the memory's own; must be quick, and must not destroy it.
@@ -93,7 +95,11 @@ private:
     };
 
     LazyMemory(
-        ImageChain image, const PageMap& map, LazyMemoryOptions options, LazyMemoryEvents events);
+        ImageChain image,
+        const PageMap& map,
+        formats::PageCount missing,
+        LazyMemoryOptions options,
+        LazyMemoryEvents events);
     void start();
     void work(Duty duty);
     /// nullopt: nothing is left to do.

@@ -2,6 +2,7 @@
 """Guests that go on from an image: at once or before, once, twice and as clones."""
 
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -65,6 +66,22 @@ class Restore(HostCase):
         self.assertGreaterEqual(reports[0]["checked"], before["checked"])
         self.assert_no_errors(reports)
 
+    def generation(self, instance):
+        """What the guest said last of its generation id: the id, and how often it was told."""
+        found = re.findall(
+            r"generation_low=0x([0-9a-f]+) generation_high=0x([0-9a-f]+) "
+            r"generation_events=(\d+)\r?\n", instance.log.read_text(errors="replace"))
+        low, high, events = found[-1]
+        return struct.pack("<QQ", int(low, 16), int(high, 16)).hex(), int(events)
+
+    def assert_generation(self, instance, told):
+        """The guest sees what `status` says, and was told `told` times. Returns the id."""
+        said = self.status(instance.name)["generation_id"]
+        wanted = (said, 0 if is_soft() else told)
+        wait_until(f"{wanted} in {instance.name}", lambda: (
+            instance.reports() and self.generation(instance) == wanted) or instance.must_live())
+        return said
+
     def missing(self, name):
         return self.status(name)["restoring"].get("missing_bytes", 0)
 
@@ -113,6 +130,33 @@ class Restore(HostCase):
         for instance in (first, second):
             self.assert_counts_on(instance, before)
         self.assertNotEqual(self.status("r1")["vm_id"], self.status("r2")["vm_id"])
+
+    def test_N06_each_vm_of_an_image_has_a_generation_id_of_its_own_and_keeps_it(self):
+        self.make_image()
+        before = Instance.__new__(Instance)
+        before.log = self.directory / "before.log"
+        first, told = self.generation(before)
+        self.assertEqual(told, 0)
+        ids = [first]
+        for number, how in enumerate(
+                (["--lazy"], ["--lazy", "--prefetch", "off", "--paused"], ["--paused"], [])):
+            instance = self.restore(f"r{number}", *how)
+            if "--paused" in how:
+                waiting = self.status(instance.name)["generation_id"]
+                self.wherry("resume", instance.name)
+                self.assertEqual(self.status(instance.name)["generation_id"], waiting)
+            ids.append(self.assert_generation(instance, told=1))
+            if number < 3:
+                self.wherry("kill", instance.name)
+        self.pki()
+        there = self.receive_vm("t")
+        self.migrate(instance.name, "t", "--on-stall", "stop")
+        self.assertEqual(self.assert_generation(there, told=1), ids[-1])
+        # A VM of a snapshot of a new VM is another one again.
+        self.wherry("snapshot", "t", "again.wimg", "--base", self.file)
+        self.file = self.directory / "again.wimg"
+        ids.append(self.assert_generation(self.restore("s"), told=2))
+        self.assertEqual(len(set(ids)), len(ids), ids)
 
     def test_N07_a_vm_that_is_migrated_while_it_is_restored_moves_once_it_is_whole(self):
         before = self.make_image()
@@ -249,6 +293,7 @@ class Restore(HostCase):
             wait_until("three VMs", lambda: self.names() == dict.fromkeys(names, "running"))
             ids = {self.status(name)["vm_id"] for name in names}
             self.assertEqual(len(ids), 3)
+            self.assertEqual(len({self.status(name)["generation_id"] for name in names}), 3)
             self.assertFalse([one for one in ids if one in image])
             for name in names:
                 clone = Instance.__new__(Instance)

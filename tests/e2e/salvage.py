@@ -92,6 +92,7 @@ class Salvage(HostCase):
         return json.loads(self.wherry("image", "show", file, "--json").stdout)
 
     def test_P04_both_halves_make_the_guest_as_it_is(self):
+        generation = self.status("a")["generation_id"]
         b = self.split()
         self.salvage_destination(b)
         self.salvage(self.a, "s.wimg")
@@ -130,6 +131,7 @@ class Salvage(HostCase):
             self.wherry("run", "--name", "a", "--kernel", os.environ["WHERRY_GUEST"], code=1).stderr)
         c = self.restore("c", "c.wimg")
         self.assert_goes_on_from(c, before)
+        self.assertEqual(self.status("c")["generation_id"], generation)  # it is the VM itself
         self.assertEqual(self.names(), {"c": "running"})
         # It moves on as any VM.
         d = self.receive_vm("d")

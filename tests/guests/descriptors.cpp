@@ -12,6 +12,8 @@ extern std::array<std::array<std::uint64_t, 2>, wherry::guest::max_cpus> task_de
 extern const char exception_stubs[];
 void timer_interrupt_xapic();
 void timer_interrupt_x2apic();
+void generation_interrupt_xapic();
+void generation_interrupt_x2apic();
 void spurious_interrupt();
 void service_gate();
 std::uint32_t work_ring;
@@ -63,7 +65,7 @@ void fill_interrupt_table() noexcept {
     }
     set_gate(service_vector, address_of(&service_gate), GateUse::software);
     set_gate(spurious_vector, address_of(&spurious_interrupt), GateUse::hardware);
-    set_timer_handler(TimerAccess::xapic);
+    set_interrupt_handlers(ApicAccess::xapic);
 }
 
 std::uint32_t choose_ring() noexcept {
@@ -87,11 +89,15 @@ void set_gate(unsigned vector, std::uint64_t handler, GateUse use) noexcept {
     gate.high = handler >> 32;
 }
 
-void set_timer_handler(TimerAccess access) noexcept {
+void set_interrupt_handlers(ApicAccess access) noexcept {
+    const bool is_x2apic = access == ApicAccess::x2apic;
     set_gate(
         timer_vector,
-        access == TimerAccess::x2apic ? address_of(&timer_interrupt_x2apic)
-                                      : address_of(&timer_interrupt_xapic),
+        address_of(is_x2apic ? &timer_interrupt_x2apic : &timer_interrupt_xapic),
+        GateUse::hardware);
+    set_gate(
+        generation_vector,
+        address_of(is_x2apic ? &generation_interrupt_x2apic : &generation_interrupt_xapic),
         GateUse::hardware);
 }
 

@@ -18,14 +18,16 @@ struct Gate {
 };
 
 enum class GateUse { hardware, software };
-enum class TimerAccess { xapic, x2apic };
+enum class ApicAccess { xapic, x2apic };
 
 inline constexpr unsigned timer_vector = 0x40;
+inline constexpr unsigned generation_vector = 0x41;
 inline constexpr unsigned service_vector = 3; // breakpoint;
 inline constexpr unsigned spurious_vector = 0xff;
 
 /// The interrupt table is plain memory: any ring may change a gate.
 void set_gate(unsigned vector, std::uint64_t handler, GateUse use) noexcept;
-void set_timer_handler(TimerAccess access) noexcept;
+/// Of the timer and of the generation id: how they acknowledge.
+void set_interrupt_handlers(ApicAccess access) noexcept;
 
 } // namespace wherry::guest

@@ -100,7 +100,7 @@ void select(ApicMode mode, std::uint32_t tsc_khz) noexcept {
     const bool already = (call_ring0(Service::read_msr, apic_base_msr) & x2apic_enabled) != 0;
     use_x2apic = already || (mode != ApicMode::xapic && facts.has_x2apic);
     use_deadline = facts.has_tsc_deadline;
-    set_timer_handler(use_x2apic ? TimerAccess::x2apic : TimerAccess::xapic);
+    set_interrupt_handlers(use_x2apic ? ApicAccess::x2apic : ApicAccess::xapic);
     switch_on();
     if (use_deadline) {
         ticks_per_millisecond = tsc_khz;

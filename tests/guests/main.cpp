@@ -2,6 +2,7 @@
 // Where every CPU arrives from boot.S, in the ring it will stay in.
 #include "tests/guests/boot_info.hpp"
 #include "tests/guests/descriptors.hpp"
+#include "tests/guests/generation.hpp"
 #include "tests/guests/lapic.hpp"
 #include "tests/guests/serial.hpp"
 #include "tests/guests/text.hpp"
@@ -102,6 +103,9 @@ void choose_idle() noexcept {
         refuse("the LAPIC timer does not interrupt", "use idle=spin");
     }
     setup.may_halt = works;
+    if (works) { // else no interrupt ever comes in
+        generation::watch();
+    }
 }
 
 void start_cpu(std::uint32_t number) noexcept {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a worker says. The formats are described in README.md.
+#include "tests/guests/generation.hpp"
 #include "tests/guests/serial.hpp"
 #include "tests/guests/text.hpp"
 #include "tests/guests/worker.hpp"
@@ -25,6 +26,9 @@ void Worker::report_if_due() noexcept {
     line.field("max_gap_at_us", microseconds(gaps_.ever_at)).field("long_gaps", gaps_.long_ones);
     line.field("audits", ledger_.rounds()).field("turns", counters_.turns);
     line.field("halts", counters_.halts);
+    line.hex_field("generation_low", generation::half(0));
+    line.hex_field("generation_high", generation::half(1));
+    line.field("generation_events", generation::events());
     if (!serial::try_queue(line.finish())) {
         return; // said in one of the next turns, with the numbers of that turn
     }

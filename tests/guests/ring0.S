@@ -29,17 +29,21 @@ exception_common:
 1:      hlt
         jmp 1b
 
-// The timer, xAPIC and x2APIC flavour: acknowledge, count, return.
-        .globl timer_interrupt_xapic, timer_interrupt_x2apic, spurious_interrupt
-timer_interrupt_xapic:
+// The timer and the generation id, xAPIC and x2APIC flavour: acknowledge, count, return.
+        .macro count_xapic name, counter
+        .globl \name
+\name:
         pushq %rax
         movl $0xfee000b0, %eax
         movl $0, (%rax)
-        lock incq timer_interrupts
+        lock incq \counter
         popq %rax
         iretq
+        .endm
 
-timer_interrupt_x2apic:
+        .macro count_x2apic name, counter
+        .globl \name
+\name:
         pushq %rax
         pushq %rcx
         pushq %rdx
@@ -47,11 +51,19 @@ timer_interrupt_x2apic:
         xorl %eax, %eax
         xorl %edx, %edx
         wrmsr
-        lock incq timer_interrupts
+        lock incq \counter
         popq %rdx
         popq %rcx
         popq %rax
         iretq
+        .endm
+
+        count_xapic timer_interrupt_xapic, timer_interrupts
+        count_x2apic timer_interrupt_x2apic, timer_interrupts
+        count_xapic generation_interrupt_xapic, generation_interrupts
+        count_x2apic generation_interrupt_x2apic, generation_interrupts
+
+        .globl spurious_interrupt
 
 spurious_interrupt:
         iretq
@@ -135,6 +147,8 @@ service_gate:
 
         .bss
         .balign 64
-        .globl timer_interrupts
+        .globl timer_interrupts, generation_interrupts
 timer_interrupts:
+        .quad 0
+generation_interrupts:
         .quad 0

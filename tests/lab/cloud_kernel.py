@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 
 META_PACKAGE = "linux-image-cloud-amd64"
+# Debian 12's own kernel lacks some drivers for guests (CONFIG_VMGENID) that this one has.
+NEWER_META_PACKAGE = "linux-image-6.12-cloud-amd64"
 
 
 class Unavailable(Exception):
@@ -26,6 +28,11 @@ class CloudKernel:
         # /lib is a link to /usr/lib on an installed system; newer packages ship usr/lib/modules themselves.
         trees = [root / "lib/modules" / release, root / "usr/lib/modules" / release]
         self._tree = next((tree for tree in trees if (tree / "kernel").is_dir()), None)
+
+    def has(self, option):
+        """Whether it is configured with `option` built in."""
+        config = self.image.with_name(f"config-{self.release}")
+        return config.is_file() and f"{option}=y" in config.read_text().splitlines()
 
     def is_complete(self):
         return self.image.is_file() and self._tree is not None
@@ -58,9 +65,20 @@ class CloudKernel:
 def find(build_dir):
     """Returns the newest CloudKernel at hand, downloading its package when there is none."""
     kept = build_dir / "kernel"
-    kernel = _newest(Path("/")) or _newest_of_folders(kept) or _unpack_package(kept)
+    kernel = _newest(Path("/")) or _newest_of_folders(kept) or _unpack_package(kept, META_PACKAGE)
     if kernel is None:
         raise Unavailable(f"package {META_PACKAGE} holds no kernel image with modules")
+    return kernel
+
+
+def find_for_guest(build_dir, host_kernel, options):
+    """Returns the lab host's CloudKernel, or a newer one where that lacks one of the options."""
+    if all(map(host_kernel.has, options)):
+        return host_kernel
+    kept = build_dir / "guest-kernel"
+    kernel = _newest_of_folders(kept) or _unpack_package(kept, NEWER_META_PACKAGE)
+    if kernel is None or not all(map(kernel.has, options)):
+        raise Unavailable(f"package {NEWER_META_PACKAGE} holds no kernel with {' '.join(options)}")
     return kernel
 
 
@@ -82,8 +100,8 @@ def _newest_of_folders(kept):
     return max((k for k in kernels if k), key=lambda k: _version_key(k.release), default=None)
 
 
-def _unpack_package(kept):
-    package = _real_package()
+def _unpack_package(kept, meta_package):
+    package = _real_package(meta_package)
     kept.mkdir(parents=True, exist_ok=True)
     unpacking, final = kept / f"unpacking-{package}", kept / package
     _command(["rm", "-rf", str(unpacking), str(final)])
@@ -96,12 +114,12 @@ def _unpack_package(kept):
     return _newest(final)
 
 
-def _real_package():
+def _real_package(meta_package):
     """The meta package depends on the one package, named after its version, that holds the kernel."""
-    listing = _command(["apt-cache", "show", "--no-all-versions", META_PACKAGE])
+    listing = _command(["apt-cache", "show", "--no-all-versions", meta_package])
     depends = re.search(r"^Depends:.*?\b(linux-image-[^ ,]+)", listing, re.MULTILINE)
     if not depends:
-        raise Unavailable(f"package {META_PACKAGE} is not known to apt; run: apt-get update")
+        raise Unavailable(f"package {meta_package} is not known to apt; run: apt-get update")
     return depends.group(1)
 
 
@@ -111,7 +129,7 @@ def _command(words, folder=None):
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         raise Unavailable(
-            f"package {META_PACKAGE} is not installed and cannot be downloaded ({' '.join(words)}: {detail.strip()}); "
+            f"a kernel's package is not installed and cannot be downloaded ({' '.join(words)}: {detail.strip()}); "
             "where apt's lists are missing or old: apt-get update"
         ) from error
     return done.stdout

@@ -38,7 +38,13 @@ def guest_image():
     return image
 
 
-def host_image(kernel, guest_initrd, scenario):
+def options_of_guest(scenario):
+    """What a scenario wants its guest's kernel to be configured with."""
+    found = re.search(r"^# guest needs: (.+)$", scenario.read_text(), re.MULTILINE)
+    return found.group(1).split() if found else []
+
+
+def host_image(kernel, guest_kernel, guest_initrd, scenario):
     image = cpio.busybox_image()
     image.add_file("/init", HERE / "host_init", 0o755)
     for name in ("heartbeat.awk", "follow_console", "scenario_library.sh"):
@@ -51,7 +57,7 @@ def host_image(kernel, guest_initrd, scenario):
         image.add_bytes(f"/lab/modules/{name}", content)
         order.append(name)
     image.add_bytes("/lab/modules/order", "\n".join(order).encode() + b"\n")
-    image.add_file("/guest/vmlinuz", kernel.image)
+    image.add_file("/guest/vmlinuz", guest_kernel.image)
     image.add_file("/guest/initrd", guest_initrd)
     return image
 

@@ -110,12 +110,13 @@ machine_for(const Image& image, const vmm::MachineHost& host) {
 
 /// Memory and state of the guest; the machine is the instance's then.
 template <typename Image>
-Status take_guest_in(VmmInstance& instance, Image image, const RestoreOptions& options) {
+Status take_guest_in(
+    VmmInstance& instance, Image image, migrate::RestoredAs as, const RestoreOptions& options) {
     auto machine = machine_for(image, options.host);
     if (!machine) {
         return fail(std::move(machine).error());
     }
-    auto restored = migrate::restore_guest(image, **machine);
+    auto restored = migrate::restore_guest(image, **machine, as);
     if (restored) {
         instance.adopt(*std::move(machine));
     }
@@ -123,7 +124,10 @@ Status take_guest_in(VmmInstance& instance, Image image, const RestoreOptions& o
 }
 
 Status take_guest_in_lazily(
-    VmmInstance& instance, migrate::ImageChain image, const RestoreOptions& options) {
+    VmmInstance& instance,
+    migrate::ImageChain image,
+    migrate::RestoredAs as,
+    const RestoreOptions& options) {
     // What takes longest before the guest can run, side by side.
     auto reading_map = std::async(std::launch::async, [&image] { return image.page_map(); });
     auto machine = machine_for(image, options.host);
@@ -140,7 +144,7 @@ Status take_guest_in_lazily(
             options.memory == RestoreMemory::ahead ? migrate::Prefetch::on : migrate::Prefetch::off,
         .first = migrate::read_touch_order(from.path, from.root)};
     auto memory = migrate::restore_guest_lazily(
-        std::move(image), **machine, std::move(how), instance.image_events());
+        std::move(image), **machine, as, std::move(how), instance.image_events());
     if (!memory) {
         return fail(std::move(memory).error());
     }
@@ -248,6 +252,7 @@ restore_from(Result<Image> image, const RestoreOptions& options, const TakeIn& t
     const auto description = image->description();
     const auto name = options.name.empty() ? description.plan.vm_name : options.name;
     const bool is_new = options.is_clone || is_snapshot(description);
+    const auto as = is_new ? migrate::RestoredAs::new_vm : migrate::RestoredAs::the_vm;
     const auto prepare = [&](VmmInstance& instance) -> Status {
         auto possible = check_extent(*image, options.as_of_switch);
         if (possible) {
@@ -255,7 +260,7 @@ restore_from(Result<Image> image, const RestoreOptions& options, const TakeIn& t
                               : instance.check_image(description, options.arbiter);
         }
         if (possible) {
-            possible = take_guest_in(instance, *std::move(image), options);
+            possible = take_guest_in(instance, *std::move(image), as, options);
         }
         if (possible && !is_new) {
             possible = instance.claim_image(description, options.arbiter);

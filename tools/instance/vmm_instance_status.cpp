@@ -86,6 +86,9 @@ api::Vm VmmInstance::describe() const {
     vm.set_version(WHERRY_VERSION);
     if (machine_) {
         vm.set_vm_id(keeper_->vm_id().to_string());
+        if (const auto id = machine_->generation_id()) {
+            vm.set_generation_id(id->to_string());
+        }
     }
     vm.set_listen(machine_ ? std::string{} : listens_on_);
     if (machine_) {

@@ -80,7 +80,7 @@ struct Case {
         must(image.verify());
         RunWitness other_witness; // it is another VM
         TestMachine restored{machine_options, other_witness};
-        must(restore_guest(image, restored));
+        must(restore_guest(image, restored, RestoredAs::new_vm));
         must(restored.resume());
         return restored.check();
     }

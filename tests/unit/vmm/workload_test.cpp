@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -87,11 +88,12 @@ int count_of(const std::string& text, std::string_view what) {
     return count;
 }
 
-/// Waits for a whole report line in the latest log; false where the machine ended before.
-bool wait_for_report(const Machine& machine, const Logs& logs) {
+/// Waits for a whole line with `what` in the latest log; false where the machine ended before.
+bool wait_for_report(
+    const Machine& machine, const Logs& logs, std::string_view what = "wherry-guest report") {
     while (true) {
         const auto text = logs.latest();
-        const auto report = text.find("wherry-guest report");
+        const auto report = text.find(what);
         if (report != std::string::npos && text.find('\n', report) != std::string::npos) {
             return true;
         }
@@ -121,6 +123,8 @@ void travel(const Journey& journey) {
         {.memory = journey.memory, .vcpus = journey.vcpus}, {journey.hypervisor, logs.next()}));
     must(machine->boot(
         {.kernel = guest_image().string(), .initrd = {}, .command_line = journey.command_line}));
+    const auto generation = machine->generation_id();
+    REQUIRE(generation);
     must(machine->resume());
     for (int hop = 0; hop < journey.hops; ++hop) {
         REQUIRE_MESSAGE(wait_for_report(*machine, logs), account(*machine, logs));
@@ -137,6 +141,8 @@ void travel(const Journey& journey) {
     auto said = logs.all();
     said.resize(said.rfind('\n') + 1); // the last line may be cut by the pause
     INFO(said);
+    CHECK(machine->generation_id() == generation);
+    CHECK(count_of(said, " generation_events=0\n") == count_of(said, "wherry-guest report"));
     CHECK(count_of(said, "wherry-guest report") > journey.hops);
     CHECK(count_of(said, " errors=0 ") == count_of(said, "wherry-guest report"));
     CHECK(count_of(said, " tsc_back=0 ") == count_of(said, "wherry-guest report"));
@@ -145,6 +151,35 @@ void travel(const Journey& journey) {
     CHECK(count_of(said, "wherry-guest ready") == 1);
     for (std::uint32_t cpu = 0; cpu < journey.vcpus; ++cpu) {
         CHECK(count_of(said, fmt::format(" cpu={} ", cpu)) > 0);
+    }
+}
+
+/// While it runs and sleeps: it hears of each new id once, and finds it where it looks.
+void hears_of_generations(HypervisorChoice hypervisor, std::string command_line) {
+    Logs logs;
+    auto machine = must(Machine::create({.memory = 32_MiB, .vcpus = 1}, {hypervisor, logs.next()}));
+    must(machine->boot(
+        {.kernel = guest_image().string(), .initrd = {}, .command_line = std::move(command_line)}));
+    must(machine->resume());
+    const bool has_interrupts = machine->backend().has_interrupt_controller;
+    for (int generation = 0; generation < 3; ++generation) {
+        if (generation > 0) {
+            must(machine->pause());
+            must(machine->begin_generation(vmm::GenerationId::make()));
+            auto next = must(Machine::create(machine->config(), {hypervisor, logs.next()}));
+            tests::copy_memory(machine->memory(), next->memory());
+            must(next->restore(must(machine->save())));
+            machine = std::move(next);
+            must(machine->resume());
+        }
+        std::uint64_t low = 0;
+        const auto id = machine->generation_id().value();
+        std::memcpy(&low, id.bytes.data(), sizeof(low));
+        for (const auto& what :
+             {fmt::format("generation_low={:#x} ", low),
+              fmt::format("generation_events={}\n", has_interrupts ? generation : 0)}) {
+            REQUIRE_MESSAGE(wait_for_report(*machine, logs, what), account(*machine, logs));
+        }
     }
 }
 
@@ -195,6 +230,20 @@ TEST_SUITE("vmm.workload") {
                      20,
                      "report=50 hot=8M rate=2000 check=10000 cpus=2 idle=hlt"});
             }
+        }
+    }
+    TEST_CASE("a guest hears of each generation that begins, also after a move") {
+        for (const char* const name :
+             {"kvm", "mshv", "mshvsim:6.18:kvm", "mshvsim:7.2:kvm", "mshvsim:7.3:kvm"}) {
+            const auto choice = tests::hypervisor(name);
+            if (can_run(choice, fmt::format("generations on {}", name))) {
+                hears_of_generations(choice, "report=50 hot=1M rate=20 check=200 idle=hlt");
+            }
+        }
+    }
+    TEST_CASE("a guest on soft finds the id of each generation, and hears nothing") {
+        if (can_run(HypervisorChoice::soft, "generations on soft")) {
+            hears_of_generations(HypervisorChoice::soft, "report=50 hot=2M rate=1000");
         }
     }
     TEST_CASE("a busy guest on soft survives three moves without an error") {

@@ -69,7 +69,7 @@ struct ChainBench : tests::ImageBench {
     template <typename Image>
     std::string restored(Image&& image) {
         tests::TestMachine other{options, witness};
-        must(restore_guest(image, other));
+        must(restore_guest(image, other, RestoredAs::new_vm));
         return memory_of(other);
     }
 };

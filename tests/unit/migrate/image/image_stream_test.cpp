@@ -76,11 +76,14 @@ struct StreamBench : ImageBench {
 TEST_SUITE("migrate.image_stream") {
     TEST_CASE("N01 a guest comes out of a pipe as it was written") {
         StreamBench bench;
+        const auto id = vmm::GenerationId::make();
+        bench.machine.boot_with(id);
         const Pipe pipe{bench.whole_image()};
         auto stream = must(ImageStream::open(pipe.source()));
         CHECK(stream.description().plan.vm_name == "a");
-        must(restore_guest(stream, bench.target));
+        must(restore_guest(stream, bench.target, RestoredAs::new_vm));
         CHECK(bench.target.check().empty());
+        CHECK(bench.target.generation_id() != id);
     }
 
     TEST_CASE("N01 an encrypted stream is read with its key, and with no other") {
@@ -93,7 +96,7 @@ TEST_SUITE("migrate.image_stream") {
         {
             const Pipe pipe{file};
             auto stream = must(ImageStream::open(pipe.source(), {.key = secret_of(1)}));
-            must(restore_guest(stream, bench.target));
+            must(restore_guest(stream, bench.target, RestoredAs::new_vm));
             CHECK(bench.target.check().empty());
         }
         const Pipe without{file};

@@ -4,6 +4,7 @@
 #include "tests/support/image_bench.hpp"
 #include "tests/support/memory_disk.hpp"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -53,7 +54,34 @@ TEST_SUITE("migrate.image") {
         CHECK(file.size() < raw + 40 * formats::image_block);
 
         tests::TestMachine other{bench.options, bench.witness};
-        must(restore_guest(reader, other));
+        must(restore_guest(reader, other, RestoredAs::the_vm));
+        CHECK(other.check().empty());
+    }
+
+    TEST_CASE("N06 a new VM has a generation id of its own, and the VM itself keeps its own") {
+        Bench bench;
+        const auto id = vmm::GenerationId::make();
+        bench.machine.boot_with(id);
+        const auto file = bench.whole_image();
+        std::vector<vmm::GenerationId> seen{id};
+        for (const auto as : {RestoredAs::the_vm, RestoredAs::new_vm, RestoredAs::new_vm}) {
+            auto reader = reader_of(file);
+            tests::TestMachine other{bench.options, bench.witness};
+            must(restore_guest(reader, other, as));
+            REQUIRE(other.generation_id());
+            const auto known = std::ranges::count(seen, *other.generation_id());
+            CHECK(known == (as == RestoredAs::the_vm ? 1 : 0));
+            CHECK(other.check().empty()); // it lies where the guest looks
+            seen.push_back(*other.generation_id());
+        }
+    }
+
+    TEST_CASE("nothing is written to a new VM whose guest was told of no generation id") {
+        Bench bench;
+        auto reader = reader_of(bench.whole_image());
+        tests::TestMachine other{bench.options, bench.witness};
+        must(restore_guest(reader, other, RestoredAs::new_vm));
+        CHECK_FALSE(other.generation_id());
         CHECK(other.check().empty());
     }
 
@@ -218,7 +246,7 @@ TEST_SUITE("migrate.image") {
         auto source = reader_of(bench.image(
             tests::description_of(ImageExtent::source_half), bench.no_pages(), "s.wimg"));
         tests::TestMachine there{bench.options, bench.witness};
-        must(restore_guest(source, there));
+        must(restore_guest(source, there, RestoredAs::the_vm));
         const std::vector<std::byte> newer(formats::page_size, std::byte{0x77});
         const std::vector<std::byte> stale(formats::page_size, std::byte{0xee});
         must(there.memory().write(formats::gpa_of(Gfn{5}), newer));
@@ -239,7 +267,7 @@ TEST_SUITE("migrate.image") {
         CHECK(whole.description().extent == ImageExtent::whole);
         CHECK(whole.description().epoch == Epoch{6});
         tests::TestMachine back{bench.options, bench.witness};
-        must(restore_guest(whole, back));
+        must(restore_guest(whole, back, RestoredAs::the_vm));
         std::vector<std::byte> have(formats::page_size);
         std::vector<std::byte> want(formats::page_size);
         for (std::uint64_t page = 0; page < 512; ++page) {

@@ -4,6 +4,7 @@
 
 #include "migrate/image/touch_order_file.hpp"
 #include "tests/support/image_bench.hpp"
+#include "vmm/platform_layout.hpp"
 #include "vmm/userfault.hpp"
 
 #include <array>
@@ -12,6 +13,7 @@
 #include <cstring>
 #include <fstream>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -88,8 +90,12 @@ struct Bench {
     tests::TestMachine machine{options, witness};
     Events events;
 
-    explicit Bench(ImageLayout layout = ImageLayout::zstd) {
+    explicit Bench(
+        ImageLayout layout = ImageLayout::zstd, std::optional<vmm::GenerationId> id = {}) {
         before.fill(filled);
+        if (id) {
+            before.boot_with(*id);
+        }
         must(write_guest(
             before,
             tests::description_of(ImageExtent::whole),
@@ -97,9 +103,9 @@ struct Bench {
             file,
             {.layout = layout}));
     }
-    std::unique_ptr<LazyMemory> restore(LazyMemoryOptions how) {
+    std::unique_ptr<LazyMemory> restore(LazyMemoryOptions how, RestoredAs as = RestoredAs::the_vm) {
         return must(restore_guest_lazily(
-            must(ImageChain::open(file)), machine, std::move(how), events.listen()));
+            must(ImageChain::open(file)), machine, as, std::move(how), events.listen()));
     }
     /// Which chunk has a page.
     [[nodiscard]] std::uint32_t chunk_of(std::uint64_t page) const {
@@ -161,6 +167,49 @@ TEST_SUITE("migrate.lazy_memory") {
             CHECK(bench.events.failures() == 0);
             CHECK(bench.machine.check().empty());
         }
+    }
+
+    TEST_CASE("N06 the image does not bring back the generation id that a new VM had") {
+        const auto id = vmm::GenerationId::make();
+        const auto page = formats::gfn_of(vmm::platform_layout::generation_page).value();
+        for (const auto [layout, prefetch] :
+             {std::pair{ImageLayout::raw, Prefetch::on},
+              std::pair{ImageLayout::zstd, Prefetch::off}}) {
+            if (!is_possible()) {
+                return;
+            }
+            Bench bench{layout, id};
+            // It is written although its chunk cannot be had, and nobody waits for that.
+            const auto chunk = bench.chunk_of(page);
+            bench.flip(chunk);
+            const auto memory =
+                bench.restore({.prefetch = prefetch, .first = {chunk}}, RestoredAs::new_vm);
+            REQUIRE(bench.machine.generation_id());
+            CHECK(bench.machine.generation_id() != id);
+            CHECK(memory->status().in_image.value() == filled / 5 * 4 - 1);
+            if (prefetch == Prefetch::on) {
+                bench.events.await_failure(); // what fails after the retry would stay
+            }
+            bench.flip(chunk);
+            memory->retry();
+            must(bench.machine.resume());
+            memory->hurry();
+            CHECK(bench.machine.check().empty());
+            bench.events.await_whole();
+            CHECK(bench.machine.check().empty());
+        }
+    }
+
+    TEST_CASE("N06 the VM itself goes on lazily with the generation id that it had") {
+        if (!is_possible()) {
+            return;
+        }
+        const auto id = vmm::GenerationId::make();
+        Bench bench{ImageLayout::zstd, id};
+        const auto memory = bench.restore({});
+        bench.events.await_whole();
+        CHECK(bench.machine.generation_id() == id);
+        CHECK(bench.machine.check().empty());
     }
 
     TEST_CASE("without fetching ahead only what is touched comes, until somebody is in a hurry") {
@@ -255,7 +304,11 @@ TEST_SUITE("migrate.lazy_memory") {
         auto first = expected;
         first.insert(first.begin(), {0, 1'000'000, expected.front()}); // no chunks, and one twice
         const auto memory = must(restore_guest_lazily(
-            must(ImageChain::open(bench.file)), again, {.first = first}, events.listen()));
+            must(ImageChain::open(bench.file)),
+            again,
+            RestoredAs::the_vm,
+            {.first = first},
+            events.listen()));
         events.await_whole();
         const auto touched = memory->touched();
         CHECK_FALSE(touched.has_news);
@@ -276,7 +329,11 @@ TEST_SUITE("migrate.lazy_memory") {
             file,
             {}));
         const auto memory = must(restore_guest_lazily(
-            must(ImageChain::open(file)), bench.machine, {}, bench.events.listen()));
+            must(ImageChain::open(file)),
+            bench.machine,
+            RestoredAs::the_vm,
+            {},
+            bench.events.listen()));
         bench.events.await_whole();
         CHECK(memory->status().is_whole);
     }
@@ -287,7 +344,11 @@ TEST_SUITE("migrate.lazy_memory") {
         options.backend.postcopy_obstacle = "no vCPU can wait here";
         tests::TestMachine machine{options, bench.witness};
         const auto refused = restore_guest_lazily(
-            must(ImageChain::open(bench.file)), machine, {}, bench.events.listen());
+            must(ImageChain::open(bench.file)),
+            machine,
+            RestoredAs::the_vm,
+            {},
+            bench.events.listen());
         REQUIRE_FALSE(refused);
         CHECK(refused.error().code() == formats::ErrorCode::unsupported);
         CHECK(refused.error().text().contains("no vCPU can wait here"));
