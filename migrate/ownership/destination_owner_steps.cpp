@@ -224,7 +224,11 @@ Status DestinationOwner::on_salvage() {
 /// Nothing is noted: a process that starts again finds the VM `lost` here.
 Status DestinationOwner::on_end_here() {
     const bool waits_for_source = state_ == State::faulting && !is_connected_;
-    return waits_for_source || state_ == State::split ? Status{} : refuse(sentence());
+    if (!waits_for_source && state_ != State::split) {
+        return refuse(sentence());
+    }
+    stop_guest();
+    return {};
 }
 
 Status DestinationOwner::on_boot_again() {

@@ -63,8 +63,8 @@ public:
     formats::Result<OwnershipActions> resolve(Keep keep, Fencing fencing = Fencing::none);
     /// The guest never runs again from here; when the state is `salvaged` its half may be written.
     formats::Result<OwnershipActions> salvage();
-    /// Whether this process may end with what it has of a guest that waits for memory which does
-    /// not come, as if it had died: the VM is to be booted then.
+    /// Stops a guest that waits for memory which does not come: this process may then end with what
+    /// it has of it, as if it had died, and the VM is to be booted.
     formats::Result<OwnershipActions> end_here();
     /// A VM that is this side's and died here with its process, or did not start.
     formats::Result<OwnershipActions> boot_again();
