@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -100,7 +101,7 @@ bool wait_for_report(
         if (machine.running_state() == RunningState::ended) {
             return false;
         }
-        std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::milliseconds{2}); // the guest wants the processor
     }
 }
 
