@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/ticket.hpp"
 
+#include "formats/random_bytes.hpp"
+
 #include <algorithm>
-#include <cerrno>
+#include <span>
+#include <utility>
 
 #include <fmt/format.h>
-
-#include <sys/random.h>
 
 namespace wherry::migrate {
 
@@ -14,9 +15,10 @@ using formats::ErrorCode;
 
 formats::Result<Ticket> Ticket::issue() {
     Ticket ticket;
-    // So few bytes come whole or not at all.
-    if (::getrandom(ticket.bytes_.data(), size, 0) != static_cast<ssize_t>(size)) {
-        return formats::fail(formats::system_error(errno, "getting random bytes for a ticket"));
+    auto filled =
+        formats::fill_randomly(std::as_writable_bytes(std::span{ticket.bytes_}), "a ticket");
+    if (!filled) {
+        return formats::fail(std::move(filled).error());
     }
     return ticket;
 }

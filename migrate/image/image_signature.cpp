@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/image/image_signature.hpp"
 
+#include "formats/hexadecimal.hpp"
 #include "migrate/image/secret_file.hpp"
 #include "migrate/image/sha256.hpp"
 
@@ -72,11 +73,7 @@ MemoryFile memory_file(const std::string& text) {
 } // namespace
 
 std::string short_name_of(const formats::ImageDigest& digest) {
-    std::string name = "sha256:";
-    for (const std::byte byte : std::span{digest}.first<8>()) {
-        name += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
-    }
-    return name + "...";
+    return fmt::format("sha256:{}...", formats::hexadecimal(std::span{digest}.first<8>()));
 }
 
 void SigningKey::Release::operator()(evp_pkey_st* key) const noexcept {

@@ -3,14 +3,12 @@
 
 #include "formats/page_digest.hpp"
 #include "formats/page_set.hpp"
+#include "formats/random_bytes.hpp"
 #include "migrate/image/image_difference.hpp"
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <utility>
-
-#include <sys/random.h>
 
 namespace wherry::migrate {
 
@@ -26,9 +24,9 @@ namespace {
 
 Result<formats::ImageId> make_image_id() {
     formats::ImageId id{};
-    // So few bytes come whole or not at all.
-    if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size())) {
-        return fail(formats::system_error(errno, "getting random bytes for an image"));
+    auto filled = formats::fill_randomly(id, "an image");
+    if (!filled) {
+        return fail(std::move(filled).error());
     }
     return id;
 }

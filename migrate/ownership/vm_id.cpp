@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "migrate/ownership/vm_id.hpp"
 
+#include "formats/random_bytes.hpp"
+
 #include <algorithm>
-#include <cerrno>
+#include <span>
 
 #include <fmt/format.h>
-
-#include <sys/random.h>
 
 namespace wherry::migrate {
 
@@ -27,11 +27,9 @@ int nibble(char digit) {
 
 VmId VmId::make() {
     std::array<std::uint8_t, 16> bytes{};
-    ssize_t got = 0;
-    do {
-        got = ::getrandom(bytes.data(), bytes.size(), 0);
-    } while (got < 0 && errno == EINTR);
-    formats::invariant(got == std::ssize(bytes), "getrandom gives 16 bytes at once");
+    const auto filled =
+        formats::fill_randomly(std::as_writable_bytes(std::span{bytes}), "the id of a VM");
+    formats::invariant(filled.has_value(), "the kernel gives 16 random bytes");
     bytes[6] = static_cast<std::uint8_t>((bytes[6] & 0x0fU) | 0x40U);
     bytes[8] = static_cast<std::uint8_t>((bytes[8] & 0x3fU) | 0x80U);
     return VmId{bytes};

@@ -218,6 +218,15 @@ class HostCase(unittest.TestCase):
         wait_until("the guest to run with pages missing", lambda: is_stopped(held.process))
         return held, proxy
 
+    def migrate_until_serving(self, source, destination, *how):
+        """The same, once the source serves pages: before, it is in doubt, for the destination's
+        word is on its way."""
+        held, proxy = self.migrate_until_faulting(source, destination, *how)
+        wait_until(
+            "the source to serve pages",
+            lambda: self.status(source)["job"]["progress"]["owner_state"] == "serving")
+        return held, proxy
+
     def status(self, name):
         return json.loads(self.wherry("status", name, "--json").stdout)
 

@@ -107,21 +107,18 @@ class Restart(HostCase):
         self.assertIn(f"finds nobody at 127.0.0.1:{self.port}", again.said())
         self.assertIn("--keep destination", again.said())
 
-    def migrate_until_serving(self):
-        """The source serves pages, many of which are missing at the destination for the whole
-        test, and the destination has stopped itself."""
+    def begin_postcopy(self):
+        """A migration from a to b; many pages are missing at b, which has stopped itself, for the
+        whole test."""
         slowly = self.write_faster_than_precopy() + ["--postcopy-bandwidth", "100K"]
         self.a = self.run_vm("a")
         self.a.wait_for_reports(2)
-        self.b, proxy = self.migrate_until_faulting("a", "b", *slowly)
-        wait_until(
-            "the source to serve pages",
-            lambda: self.status("a")["job"]["progress"]["owner_state"] == "serving")
+        self.b, proxy = self.migrate_until_serving("a", "b", *slowly)
         return proxy
 
     def test_F06_a_source_that_serves_hears_that_the_vm_was_booted_again(self):
         """What it has is a half of the guest: named, and kept until a person decides."""
-        proxy = self.migrate_until_serving()
+        proxy = self.begin_postcopy()
         self.kill(self.b)
         again = self.run_vm("b")
         wait_until("the source to hear of it", lambda: self.status("a")["state"] == "split")
@@ -132,7 +129,7 @@ class Restart(HostCase):
         proxy.close()
 
     def die_while_serving(self):
-        proxy = self.migrate_until_serving()
+        proxy = self.begin_postcopy()
         self.kill(self.a)
         return proxy
 

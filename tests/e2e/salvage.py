@@ -50,11 +50,7 @@ class Salvage(HostCase):
 
     def split(self, *more, source="a", destination="b"):
         """The guest runs on the destination with pages missing, and the network is gone."""
-        b, proxy = self.migrate_until_faulting(source, destination, *self.slowly, *more)
-        # Before that it is in doubt: the destination's word is on its way.
-        wait_until(
-            "the source to serve pages",
-            lambda: self.status(source)["job"]["progress"]["owner_state"] == "serving")
+        b, proxy = self.migrate_until_serving(source, destination, *self.slowly, *more)
         proxy.cut()
         b.process.send_signal(signal.SIGCONT)
         wait_until(

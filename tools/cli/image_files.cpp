@@ -2,6 +2,7 @@
 #include "tools/cli/image_files.hpp"
 
 #include "formats/error_message.hpp"
+#include "formats/hexadecimal.hpp"
 #include "formats/zstd_frame.hpp"
 #include "tools/json.hpp"
 #include "tools/quantities.hpp"
@@ -16,15 +17,6 @@
 namespace wherry::tools {
 
 namespace {
-
-template <typename Bytes>
-std::string hexadecimal(const Bytes& bytes) {
-    std::string text;
-    for (const std::byte byte : bytes) {
-        text += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
-    }
-    return text;
-}
 
 std::string extent_of(const migrate::ImageReader& image) {
     switch (image.description().extent) {
@@ -56,8 +48,8 @@ api::Image describe(const migrate::ImageReader& image) {
     into.set_absent_bytes(static_cast<double>(formats::bytes_of(from.absent).value()));
     into.set_file_bytes(static_cast<double>(image.size().value()));
     into.set_sections(static_cast<std::uint32_t>(image.sections().size()));
-    into.set_image_id(hexadecimal(image.id()));
-    into.set_root_digest(hexadecimal(image.root()));
+    into.set_image_id(formats::hexadecimal(image.id()));
+    into.set_root_digest(formats::hexadecimal(image.root()));
     into.set_written_at(static_cast<double>(from.written_at.time_since_epoch().count()));
     const auto& outline = image.outline();
     for (const auto* names :
@@ -68,10 +60,10 @@ api::Image describe(const migrate::ImageReader& image) {
     }
     if (const auto& base = outline.header.base) {
         into.set_base_file(formats::sanitised(base->file, formats::image_file_name_limit));
-        into.set_base_root(hexadecimal(base->root));
+        into.set_base_root(formats::hexadecimal(base->root));
     }
     if (const auto& signature = outline.trailer.signature) {
-        into.set_signer(hexadecimal(signature->signer));
+        into.set_signer(formats::hexadecimal(signature->signer));
     }
     return into;
 }
@@ -103,7 +95,7 @@ void print(const migrate::ImageReader& image, bool is_json) {
         "  {} in {} sections, root sha256:{}\n",
         format_bytes(static_cast<double>(image.size().value())),
         image.sections().size(),
-        hexadecimal(image.root()));
+        formats::hexadecimal(image.root()));
     const api::Image more = describe(image);
     if (more.features_size() > 0) {
         fmt::print("  {}\n", fmt::join(more.features(), ", "));

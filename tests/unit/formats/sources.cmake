@@ -1,6 +1,7 @@
 set(formats_tests
   error_message_test.cpp
   error_test.cpp
+  hexadecimal_test.cpp
   image_test.cpp
   page_bitmap_test.cpp
   page_digest_test.cpp
