@@ -14,9 +14,7 @@ using formats::PageCount;
 using formats::Status;
 using transport::Task;
 
-IncomingBatch::IncomingBatch(const vmm::GuestMemory& memory)
-    : memory_{memory},
-      raw_(formats::bytes_of(formats::raw_pages_per_batch).value()) {}
+IncomingBatch::IncomingBatch(const vmm::GuestMemory& memory) : memory_{memory} {}
 
 Status IncomingBatch::check_ram() const {
     const auto regions = memory_.regions();
@@ -80,7 +78,7 @@ Task<void> IncomingBatch::read_payload(
     // decode_batch_table has held the raw runs together to raw_pages_per_batch.
     const auto size = static_cast<std::size_t>(formats::bytes_of(raw_pages_).value());
     if (size > 0) {
-        got = co_await channel.take_part(std::span{raw_}.first(size));
+        got = co_await channel.take_part(raw_.bytes().first(size));
         if (!got) {
             co_return got;
         }
@@ -93,7 +91,7 @@ Task<void> IncomingBatch::read_payload(
 }
 
 Status IncomingBatch::place(PagePlacement& placement) const {
-    std::span<const std::byte> raw{raw_};
+    auto raw = raw_.bytes();
     for (const formats::PageRun& run : runs_) {
         Status placed;
         if (run.encoding == formats::PageEncoding::zero) {

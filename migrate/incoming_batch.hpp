@@ -3,6 +3,7 @@
 
 #include "formats/page_run.hpp"
 #include "migrate/page_placement.hpp"
+#include "migrate/raw_pages_buffer.hpp"
 #include "migrate/session_channel.hpp"
 #include "vmm/guest_memory.hpp"
 
@@ -40,7 +41,7 @@ private:
 
     const vmm::GuestMemory& memory_;
     std::vector<formats::PageRun> runs_;
-    std::vector<std::byte> raw_; ///< of fixed size
+    RawPagesBuffer raw_;
     std::vector<std::byte> table_;
     formats::PageCount raw_pages_, zero_pages_;
 };

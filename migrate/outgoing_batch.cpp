@@ -23,9 +23,7 @@ std::uint64_t bits_of(std::uint64_t begin, std::uint64_t end) {
 
 } // namespace
 
-OutgoingBatch::OutgoingBatch(const vmm::GuestMemory& memory)
-    : memory_{memory},
-      raw_(formats::bytes_of(formats::raw_pages_per_batch).value()) {}
+OutgoingBatch::OutgoingBatch(const vmm::GuestMemory& memory) : memory_{memory} {}
 
 void OutgoingBatch::begin(std::uint32_t round) {
     builder_.reset(round);
@@ -52,7 +50,7 @@ void OutgoingBatch::add(PageRange pages, Kind kind, std::size_t copied_at) {
         const auto size = static_cast<std::size_t>(formats::bytes_of(pages.count()).value());
         if (copied_at != used_) {
             // Only ever down, below what has not been looked at yet.
-            std::memmove(raw_.data() + used_, raw_.data() + copied_at, size);
+            std::memmove(raw_.bytes().data() + used_, raw_.bytes().data() + copied_at, size);
         }
         used_ += size;
         taken = builder_.add_raw(pages);
@@ -63,7 +61,7 @@ void OutgoingBatch::add(PageRange pages, Kind kind, std::size_t copied_at) {
 Status OutgoingBatch::add(PagePiece& piece) {
     const std::uint64_t count = piece.pages.count().value();
     const std::size_t base = used_;
-    const auto copies = std::span{raw_}.subspan(
+    const auto copies = raw_.bytes().subspan(
         base, static_cast<std::size_t>(formats::bytes_of(piece.pages.count()).value()));
     auto copied = memory_.copy_pages(piece.pages, copies);
     if (!copied) {
@@ -108,13 +106,12 @@ formats::Digest OutgoingBatch::seal() {
     head_ = builder_.head();
     digest_.reset();
     digest_.update(head_);
-    digest_.update(std::span{raw_}.first(used_));
+    digest_.update(raw_.bytes().first(used_));
     return digest_.value();
 }
 
 transport::Task<void> OutgoingBatch::send(SessionChannel& channel) {
-    const std::array<std::span<const std::byte>, 2> parts{
-        head_, std::span<const std::byte>{raw_}.first(used_)};
+    const std::array<std::span<const std::byte>, 2> parts{head_, raw_.bytes().first(used_)};
     auto sent = co_await channel.send(
         formats::FrameType::page_batch, transport::Gather(parts), digest_.value());
     co_return sent;

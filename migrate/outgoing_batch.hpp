@@ -4,12 +4,12 @@
 #include "formats/page_digest.hpp"
 #include "formats/page_run.hpp"
 #include "migrate/page_supply.hpp"
+#include "migrate/raw_pages_buffer.hpp"
 #include "migrate/session_channel.hpp"
 #include "vmm/guest_memory.hpp"
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace wherry::migrate {
 
@@ -47,8 +47,8 @@ private:
 
     const vmm::GuestMemory& memory_;
     formats::PageBatchBuilder builder_{0};
-    std::vector<std::byte> raw_; ///< of fixed size
-    std::size_t used_ = 0;       ///< bytes of raw_
+    RawPagesBuffer raw_;
+    std::size_t used_ = 0; ///< bytes of raw_
     formats::PageCount untold_;
     formats::StreamingDigest digest_;
     std::span<const std::byte> head_; ///< once sealed
