@@ -103,8 +103,8 @@ private:
     std::mutex failure_lock_;
     std::optional<formats::Error> failure_; ///< of the threads below
 
-    std::atomic<bool> ends_ = false; ///< told to both, and to the first with stop_
-    UniqueFd stop_;                  ///< an eventfd
+    std::atomic<bool> ends_ = false;
+    UniqueFd stop_; ///< an eventfd; the same, for who waits
     std::thread handler_;
     std::thread sweeper_; ///< as long as the mapping lacks pages that are there
 };

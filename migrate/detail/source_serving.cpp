@@ -10,6 +10,14 @@ namespace wherry::migrate::detail {
 using formats::ErrorCode;
 using formats::Status;
 
+namespace {
+
+/// From the moment at which the guest runs at the destination: what it waits for first has the
+/// wire, and both machines' processors, for itself.
+constexpr Duration push_after = std::chrono::milliseconds{10};
+
+} // namespace
+
 Task<void> SourceSession::open_urgent() {
     urgent_ = std::make_unique<UrgentLane>(options_.threads, executor_);
     auto open = [this] {
@@ -24,6 +32,10 @@ Task<void> SourceSession::open_urgent() {
 
 /// What nobody has asked for yet. What is asked for overtakes it on the urgent channel.
 Task<void> SourceSession::push() {
+    auto rested = co_await transport::pause_for(push_after);
+    if (!rested) {
+        co_return rested;
+    }
     progress_.begin_round(round_, formats::bytes_of(order_->left()));
     RoundPlan plan;
     plan.number = push_round_;
