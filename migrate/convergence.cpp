@@ -71,7 +71,8 @@ Decision Convergence::after_round(const RoundObservation& round) {
     last_ = round.remaining;
 
     if (predicted_ <= policy_.downtime) {
-        if (copying > round.fixed_cost && halved && polishing_ < polishing_limit && !is_hurried_) {
+        const bool is_felt = copying > round.fixed_cost / 4;
+        if (is_felt && halved && polishing_ < polishing_limit && !is_hurried_) {
             ++polishing_;
             return Decision::again;
         }

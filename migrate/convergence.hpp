@@ -43,8 +43,8 @@ enum class Decision : std::uint8_t {
 /// Decides after each round of pre-copy. Pure: everything comes in through after_round().
 ///
 /// Predicted blackout = remaining bytes at the measured goodput + fixed cost. Within the goal the
-/// guest is stopped, but for this: while copying is the larger part of the blackout and each round
-/// halves it, up to three more rounds are cheap and spare the guest time.
+/// guest is stopped, but for this: while copying takes more than a quarter of the fixed cost and
+/// each round halves it, up to three more rounds are cheap and spare the guest time.
 ///
 /// Under Mode::hybrid a round is worth it as long as it is clearly cheaper than the one before it:
 /// has at most half of its bytes to send. Otherwise, and behind the deadline, the guest is stopped

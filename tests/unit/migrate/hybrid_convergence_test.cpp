@@ -65,7 +65,7 @@ TEST_SUITE("migrate.convergence.hybrid") {
 
     TEST_CASE("V04 what fits into the blackout is sent in it, and nothing goes missing") {
         Convergence convergence{hybrid()};
-        CHECK(convergence.after_round(round_of(500'000, 100)) == Decision::switch_over);
+        CHECK(convergence.after_round(round_of(500'000, 50)) == Decision::switch_over);
     }
 
     TEST_CASE("V04 a deadline ends the rounds of hybrid mode by going on there") {
