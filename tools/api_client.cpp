@@ -44,6 +44,8 @@ std::unexpected<formats::Error> lost(const boost::system::error_code& problem) {
 
 /// For an image to be written.
 constexpr std::chrono::seconds long_patience = std::chrono::hours{1};
+/// For a decision to be carried out: disks and an arbiter have their own limits.
+constexpr std::chrono::seconds decision_patience{30};
 
 bool answers_in_time(int socket, std::chrono::seconds patience) {
     pollfd waiting{.fd = socket, .events = POLLIN, .revents = 0};
@@ -131,7 +133,7 @@ Result<api::Vm> ApiClient::kill() {
 
 Result<api::Vm> ApiClient::resolve(const api::ResolveRequest& what) {
     return then(
-        request("POST", "/v1/vm/resolve", to_json(what, JsonLayout::one_line)),
+        request("POST", "/v1/vm/resolve", to_json(what, JsonLayout::one_line), decision_patience),
         message_from_json<api::Vm>);
 }
 

@@ -27,6 +27,24 @@ std::string_view name_of(RecordKind kind) noexcept {
     return "unknown";
 }
 
+Custody custody_after(RecordKind kind) noexcept {
+    switch (kind) {
+    case RecordKind::reclaimed:
+    case RecordKind::abandoned:
+        return Custody::source;
+    case RecordKind::handed_off:
+    case RecordKind::running:
+    case RecordKind::done:
+        return Custody::destination;
+    case RecordKind::offered:
+    case RecordKind::committed:
+    case RecordKind::accepted:
+    case RecordKind::salvaged:
+        break;
+    }
+    return Custody::undetermined;
+}
+
 bool may_follow(
     const std::optional<ArbiterRecord>& now, const ArbiterRecord& wanted, Asker asker) noexcept {
     const bool is_held = !now || now->kind != RecordKind::offered;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "migrate/custody.hpp"
 #include "migrate/epoch.hpp"
 
 #include <cstdint>
@@ -33,6 +34,10 @@ constexpr bool is_of_source(RecordKind kind) noexcept {
     return kind == RecordKind::offered || kind == RecordKind::committed ||
            kind == RecordKind::reclaimed || kind == RecordKind::handed_off;
 }
+
+/// Who has the VM once this is durable. `undetermined`: what the other side, an arbiter or a person
+/// says next decides, or nobody has it any more.
+Custody custody_after(RecordKind kind) noexcept;
 
 /// One record of a journal. The last one alone is all that a restarted process needs.
 struct OwnershipRecord {

@@ -6,6 +6,7 @@ side has the VM; where they cannot, a person is heard."""
 import signal
 import socket
 
+from cutting_proxy import CuttingProxy
 from instances import (
     GUEST, HYPERVISOR, HostCase, Instance, is_soft, is_stopped, main, wait_until)
 
@@ -106,6 +107,42 @@ class Restart(HostCase):
             self.assert_goes_on(again)
         self.assertIn(f"finds nobody at 127.0.0.1:{self.port}", again.said())
         self.assertIn("--keep destination", again.said())
+
+    def test_F02_a_person_does_not_take_back_what_the_arbiter_has_given_away(self):
+        in_doubt = 4
+        arbiter = self.directory / "arbiter"
+        self.wherry("arbiter", "init", arbiter)
+        with self.holding_at("offer"):
+            self.a = self.run_vm("a")
+        with self.holding_at("accepted"):
+            self.b = self.receive_vm("b")
+        proxy = CuttingProxy(self.port_of("b"))
+        self.addCleanup(proxy.close)
+        self.a.wait_for_reports(3)
+        self.wherry(
+            "migrate", "a", "--to", f"127.0.0.1:{proxy.port}", "--tls", "pki", "--mode", "precopy",
+            "--on-stall", "stop", "--arbiter", f"file:{arbiter}", "--detach")
+        for instance in (self.a, self.b):
+            wait_until("both sides at the offer", lambda: is_stopped(instance.process))
+        proxy.cut()
+        self.b.process.send_signal(signal.SIGCONT)
+        wait_until("the guest to run there", lambda: self.names().get("b") == "running")
+        # The source can reach neither of them.
+        away = arbiter.rename(self.directory / "away")
+        self.a.process.send_signal(signal.SIGCONT)
+        wait_until("the source to be in doubt", lambda: self.status("a")["state"] == "in-doubt")
+        heard = self.wherry("resolve", "a", "--keep", "source", code=in_doubt)
+        self.assertIn("is not carried out yet", heard.stderr)
+        self.assertEqual(self.names().get("b"), "running")
+        away.rename(arbiter)
+        wait_until(
+            "the source to have heard of it",
+            lambda: "the arbiter has committed the VM to the destination" in self.wherry(
+                "resolve", "a", "--keep", "source", code=None).stderr)
+        self.wherry("resolve", "a", "--keep", "destination")
+        self.assertEqual(self.a.process.wait(60), 0, self.a.said())
+        self.assert_goes_on(self.b)
+        self.assertEqual(self.names(), {"b": "running"})
 
     def begin_postcopy(self):
         """A migration from a to b; many pages are missing at b, which has stopped itself, for the

@@ -124,7 +124,10 @@ private:
     transport::Task<std::string> answer_job(ApiCall call);
     formats::Result<std::string> answer_vm(const ApiCall& call);
     formats::Result<std::string> start_migration(const std::string& body);
+    // vmm_instance_resolve.cpp
     transport::Task<std::string> answer_resolve(std::string body);
+    transport::Task<void> await_custody(migrate::Keep wished);
+    formats::Status resolve(migrate::Keep keep, migrate::Fencing fencing);
     // vmm_instance_salvage.cpp
     transport::Task<std::string> answer_salvage(std::string body);
     transport::Task<void> give_up();
@@ -151,7 +154,6 @@ private:
     transport::Task<std::string> answer_kill();
     transport::Task<void> end_in_hand_over();
     formats::Status kill();
-    formats::Status resolve(migrate::Keep keep, migrate::Fencing fencing);
     formats::Status check_held(const migrate::OwnershipRecord& record);
     formats::Status require_own_vm(std::string_view wish) const;
     /// As that, but for a job that has not begun yet.

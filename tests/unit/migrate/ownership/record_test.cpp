@@ -78,6 +78,19 @@ TEST_SUITE("migrate.ownership.record") {
         CHECK(may_follow(committed(3), reclaimed(5), Asker::source));
     }
 
+    TEST_CASE("only what nothing can change any more says who has the VM") {
+        using enum RecordKind;
+        for (const auto kind : {reclaimed, abandoned}) {
+            CHECK(custody_after(kind) == Custody::source);
+        }
+        for (const auto kind : {handed_off, running, done}) {
+            CHECK(custody_after(kind) == Custody::destination);
+        }
+        for (const auto kind : {offered, committed, accepted, salvaged}) {
+            CHECK(custody_after(kind) == Custody::undetermined);
+        }
+    }
+
     TEST_CASE("nothing else becomes the record of an arbiter") {
         for (const Asker asker : askers) {
             CHECK_FALSE(may_follow(std::nullopt, {RecordKind::running, Epoch{1}}, asker));
