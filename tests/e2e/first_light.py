@@ -162,6 +162,15 @@ class CommandLine(HostCase):
         self.assertEqual(self.names(), {})
         self.run_vm("a")
 
+    def test_a_vm_comes_back_under_its_name_at_once(self):
+        self.pki()
+        self.run_vm("a")
+        self.receive_vm("b")
+        self.migrate("a", "b")
+        self.receive_vm("a")  # its last process may not have ended
+        self.migrate("b", "a")
+        self.assertEqual(self.names().get("a"), "running")
+
     def test_a_guest_that_ends_itself_ends_its_process(self):
         a = self.run_vm("a", options=self.guest_options + " exit-after=300")
         self.assertEqual(a.process.wait(60), 0)

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <ranges>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include <sys/stat.h>
@@ -21,6 +22,14 @@ namespace {
 
 /// For one question of a shared arbiter: it is asked again.
 constexpr std::chrono::seconds arbiter_limit{5};
+/// For the last process of a VM of this name, which has given up its name and tells its clients
+/// still how the VM's job ended.
+constexpr std::chrono::seconds departure_limit{5};
+constexpr std::chrono::milliseconds look_every{50};
+
+bool is_in_use(const Result<std::unique_ptr<migrate::FileJournal>>& journal) {
+    return !journal && journal.error().code() == formats::ErrorCode::already_exists;
+}
 
 std::string environment(const char* name) {
     const char* const value = std::getenv(name); // NOLINT(concurrency-mt-unsafe): nobody sets any
@@ -58,7 +67,12 @@ Result<std::unique_ptr<InstanceKeeper>> InstanceKeeper::open(std::string_view vm
         return formats::fail(std::move(directory).error());
     }
     std::shared_ptr<migrate::Directory> shared = *std::move(directory);
-    auto journal = migrate::FileJournal::open(std::move(shared), vm_name);
+    const auto last_look = std::chrono::steady_clock::now() + departure_limit;
+    auto journal = migrate::FileJournal::open(shared, vm_name);
+    while (is_in_use(journal) && std::chrono::steady_clock::now() < last_look) {
+        std::this_thread::sleep_for(look_every);
+        journal = migrate::FileJournal::open(shared, vm_name);
+    }
     if (!journal) {
         return formats::fail(std::move(journal).error());
     }

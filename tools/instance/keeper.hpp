@@ -31,8 +31,8 @@ struct RecordOrigin {
 /// blocks for as long as disk and arbiter take.
 class InstanceKeeper final : public migrate::OwnershipKeeper {
 public:
-    /// Opens the journal of the VM of this name, or makes one. Error{already_exists} while another
-    /// process has it.
+    /// Opens the journal of the VM of this name, or makes one. Error{already_exists} where another
+    /// process has it and does not end within seconds.
     static formats::Result<std::unique_ptr<InstanceKeeper>> open(std::string_view vm_name);
     ~InstanceKeeper() = default;
 
