@@ -13,5 +13,9 @@ std::string_view name_of(Custody custody) noexcept;
 
 /// Which side a person decided to keep.
 enum class Keep : std::uint8_t { source, destination };
+/// Who has the VM then.
+constexpr Custody custody_of(Keep keep) noexcept {
+    return keep == Keep::source ? Custody::source : Custody::destination;
+}
 
 } // namespace wherry::migrate

@@ -3,6 +3,7 @@
 
 #include "formats/error_message.hpp"
 #include "formats/proto/control.pb.h"
+#include "migrate/ownership/event.hpp"
 #include "vmm/cpu_profile.hpp"
 #include "vmm/guest_clock.hpp"
 #include "vmm/saved_state.hpp"
@@ -115,6 +116,7 @@ Plan plan_for(vmm::Machine& machine) {
 void to_proto(const Plan& plan, formats::proto::Plan& into) {
     into.set_vm_name(plan.vm_name);
     into.set_vm_id(plan.vm_id);
+    into.set_arbiter(plan.arbiter);
     vmm::to_proto(plan.config, *into.mutable_config());
     into.set_page_size(static_cast<std::uint32_t>(plan.page_size.value()));
     for (const formats::PageRange region : plan.regions) {
@@ -135,6 +137,12 @@ formats::Result<Plan> from_proto(const formats::proto::Plan& message) {
     Plan plan;
     plan.vm_name = formats::sanitised(message.vm_name(), vm_name_limit);
     plan.vm_id = formats::sanitised(message.vm_id(), vm_name_limit);
+    if (message.arbiter().size() > arbiter_name_limit) {
+        return formats::fail(
+            ErrorCode::protocol,
+            fmt::format("an arbiter's name has at most {} bytes", arbiter_name_limit));
+    }
+    plan.arbiter = message.arbiter();
     auto config = vmm::from_proto(message.config());
     if (!config) {
         return formats::fail(std::move(config).error());

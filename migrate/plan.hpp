@@ -24,6 +24,8 @@ inline constexpr std::size_t vm_name_limit = 64;
 struct Plan {
     std::string vm_name;
     std::string vm_id; ///< migrate::VmId as text; may be empty
+    /// What will decide who has the VM: "local", or a shared arbiter's name. May be empty.
+    std::string arbiter;
     vmm::MachineConfig config;
     formats::Bytes page_size{formats::page_size};
     std::vector<formats::PageRange> regions;

@@ -54,6 +54,7 @@ private:
 
     Task<void> check_plan(const formats::proto::Plan& message);
     Task<void> make_machine();
+    Task<void> consult_arbiter();
     Task<void> answer_plan();
     Task<void> restore(const vmm::MachineState& state);
     Task<void> watch_pages();

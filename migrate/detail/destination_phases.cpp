@@ -60,6 +60,10 @@ Task<void> DestinationSession::plan() {
     if (!step) {
         co_return step;
     }
+    step = co_await consult_arbiter();
+    if (!step) {
+        co_return step;
+    }
     step = co_await make_machine();
     if (!step) {
         co_return step;
@@ -123,6 +127,25 @@ Task<void> DestinationSession::make_machine() {
     }
     pages_.emplace(machine_->memory(), streams_, executor_, options_.threads);
     page_tasks_.emplace(executor_);
+    co_return Status{};
+}
+
+/// One that this host does not reach would be found out when the guest stands still. What it says
+/// is of no interest yet.
+Task<void> DestinationSession::consult_arbiter() {
+    Attempt attempt;
+    attempt.arbiter = plan_.arbiter;
+    if (plan_.arbiter.empty() || !attempt.has_shared_arbiter()) {
+        co_return Status{};
+    }
+    auto ask = [this] {
+        return options_.keeper->ask(
+            {.arbiter = plan_.arbiter, .wanted = std::nullopt, .asker = Asker::destination});
+    };
+    auto says = co_await on_worker(ask);
+    if (!says) {
+        co_return formats::fail(std::move(says).error().during("asking the arbiter"));
+    }
     co_return Status{};
 }
 
@@ -210,7 +233,8 @@ Task<void> DestinationSession::take_offer() {
     attempt.arbiter = offer->offer().arbiter();
     attempt.migration_id = arrival_.migration_id;
     attempt.pages_missing = offer->offer().pages_are_missing();
-    if (attempt.arbiter.size() > arbiter_name_limit || attempt.arbiter.empty() ||
+    const bool is_as_planned = plan_.arbiter.empty() || plan_.arbiter == attempt.arbiter;
+    if (attempt.arbiter.size() > arbiter_name_limit || attempt.arbiter.empty() || !is_as_planned ||
         attempt.pages_missing != missing_.has_value()) {
         co_return formats::fail(
             ErrorCode::protocol,

@@ -46,6 +46,7 @@ private:
     // source_phases.cpp
     Task<void> phases();
     Task<void> connect();
+    Task<void> consult_arbiter();
     Task<void> plan();
     Task<void> open_bulk();
     Task<void> precopy();

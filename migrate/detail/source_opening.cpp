@@ -25,6 +25,10 @@ Task<void> SourceSession::connect() {
     if (!checked) {
         co_return checked;
     }
+    auto consulted = co_await consult_arbiter();
+    if (!consulted) {
+        co_return consulted;
+    }
     auto channel = co_await open_channel(ChannelRole::control, 0);
     if (!channel) {
         co_return formats::fail(std::move(channel).error());
@@ -34,6 +38,35 @@ Task<void> SourceSession::connect() {
         runner_.tell(event::Connected{attempt()});
     }
     co_return adopted;
+}
+
+/// One that is away, or has another's record of the VM, would be found out when the guest stands
+/// still.
+Task<void> SourceSession::consult_arbiter() {
+    if (options_.arbiter == "local") {
+        co_return Status{};
+    }
+    auto ask = [this] {
+        return options_.keeper->ask(
+            {.arbiter = options_.arbiter, .wanted = std::nullopt, .asker = Asker::source});
+    };
+    auto says = co_await on_worker(ask);
+    if (!says) {
+        co_return formats::fail(std::move(says).error().during("asking the arbiter"));
+    }
+    const ArbiterRecord offer{RecordKind::offered, next(options_.epoch)};
+    if (!may_follow(*says, offer, Asker::source)) {
+        co_return formats::fail(
+            ErrorCode::wrong_state,
+            fmt::format(
+                "arbiter {} has {}({}) of this VM, which is at epoch {} here: it has changed hands "
+                "since, or what is here is an old copy; look for it on the other hosts",
+                options_.arbiter,
+                name_of((*says)->kind),
+                static_cast<std::uint64_t>((*says)->epoch),
+                static_cast<std::uint64_t>(options_.epoch)));
+    }
+    co_return Status{};
 }
 
 Task<std::unique_ptr<SessionChannel>>
@@ -70,6 +103,7 @@ Task<void> SourceSession::plan() {
     Plan plan = plan_for(machine_);
     plan.vm_name = options_.vm_name;
     plan.vm_id = options_.vm_id;
+    plan.arbiter = options_.arbiter;
     plan.downtime_goal = options_.policy.downtime;
     for (const formats::PageRange range : *populated) {
         plan.populated += formats::bytes_of(range.count());

@@ -139,6 +139,10 @@ void DestinationOwner::abandon() {
 }
 
 void DestinationOwner::on_written() {
+    if (state_ == State::lost) { // by a person's word
+        tell_lost();
+        return;
+    }
     switch (record_->kind) {
     case RecordKind::accepted:
         accept_if_ready();

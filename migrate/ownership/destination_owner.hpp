@@ -67,7 +67,7 @@ private:
     bool on_write_failed() override;
     void on_wait_over() override;
     void on_retry() override;
-    formats::Status on_resolve(Keep keep, Fencing fencing) override;
+    formats::Status on_resolve(Keep keep, Assurance assurance) override;
     formats::Status on_salvage() override;
     formats::Status on_end_here() override;
     formats::Status on_boot_again() override;

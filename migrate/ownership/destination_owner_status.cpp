@@ -65,6 +65,9 @@ std::string DestinationOwner::sentence() const {
     if (state_ == State::in_doubt) {
         text += is_shared() ? fmt::format("; arbiter {} is asked", attempt_.arbiter)
                             : std::string{"; the source is asked, or decide with 'wherry resolve'"};
+        if (is_shared() && is_arbiter_away()) {
+            text += without_arbiter_hint;
+        }
     }
     if (state_ == State::faulting && !is_connected_) {
         text += "; the source is not connected, and what needs one of them waits";

@@ -189,13 +189,20 @@ void DestinationOwner::enter(State state) {
     stop_timers();
 }
 
-Status DestinationOwner::on_resolve(Keep keep, Fencing) {
-    if (!waits()) {
+Status DestinationOwner::on_resolve(Keep keep, Assurance) {
+    const bool would_ask_arbiter = is_restarted_owner() && !is_shared();
+    if (!waits() && !would_ask_arbiter) {
         return refuse("this side is not in doubt: " + sentence());
     }
     if (keep == Keep::source) {
         reason_ = "a person keeps the source";
-        abandon(); // always right: it never ran here, and the source hears so
+        abandon(); // always right where it waits: it never ran here, and the source hears so
+        return {};
+    }
+    if (would_ask_arbiter) {
+        reason_ = "a person keeps the destination";
+        enter(State::lost);
+        write(record_->kind, epoch_); // that it is decided
         return {};
     }
     if (is_shared()) {

@@ -115,7 +115,19 @@ Status FileArbiter::prepare(const std::filesystem::path& path) {
 }
 
 Result<std::unique_ptr<Directory>> FileArbiter::open_directory() const {
+    const auto is_no_arbiter = [this](std::string_view why) {
+        return fail(
+            ErrorCode::not_found,
+            fmt::format(
+                "{0} {1}: mount what belongs there, or, where it is to become an arbiter, make it "
+                "one: wherry arbiter init {0}",
+                directory_.string(),
+                why));
+    };
     auto directory = open_();
+    if (!directory && directory.error().code() == ErrorCode::not_found) {
+        return is_no_arbiter("is not there");
+    }
     if (!directory) {
         return directory;
     }
@@ -123,13 +135,7 @@ Result<std::unique_ptr<Directory>> FileArbiter::open_directory() const {
     // the VM was never offered.
     const auto marked = (*directory)->open(marker);
     if (!marked && marked.error().code() == ErrorCode::not_found) {
-        return fail(
-            ErrorCode::not_found,
-            fmt::format(
-                "{0} has no file '{1}': mount what belongs there, or, where it is to become "
-                "an arbiter, make it one: wherry arbiter init {0}",
-                directory_.string(),
-                marker));
+        return is_no_arbiter(fmt::format("has no file '{}'", marker));
     }
     return marked ? std::move(directory) : fail(marked.error());
 }

@@ -16,18 +16,22 @@ InDoubtGuest::InDoubtGuest(
       here_{here},
       start_{std::move(start)} {}
 
-Result<Custody> InDoubtGuest::resolve(Keep keep, Fencing fencing) {
+Result<Custody> InDoubtGuest::resolve(Keep keep, Assurance assurance) {
     const auto last = owner_->record();
-    if (here_ == Keep::source && last && last->arbiter != "local") {
+    const bool is_source = here_ == Keep::source;
+    const bool is_without_arbiter = assurance == Assurance::arbiter_is_gone;
+    if (last && last->arbiter != "local" && (is_source || is_without_arbiter)) {
         // What it says comes before a person's word. Where it cannot be reached that word may do,
-        // of a VM that was given up here already.
+        // of a VM that was given up here already, or of an arbiter that is gone.
         auto follows = carry_out(action::AskArbiter{
-            .arbiter = last->arbiter, .wanted = std::nullopt, .asker = Asker::source});
-        if (!follows && last->kind != RecordKind::committed) {
+            .arbiter = last->arbiter,
+            .wanted = std::nullopt,
+            .asker = is_source ? Asker::source : Asker::destination});
+        if (!follows && last->kind != RecordKind::committed && !is_without_arbiter) {
             return formats::fail(std::move(follows).error());
         }
         auto noted = carry_out(follows ? *std::move(follows) : OwnershipActions{});
-        if (noted) {
+        if (noted && is_source) {
             // Nobody is there whose word could be waited for.
             noted =
                 carry_out(owner_->handle(event::Disconnected{"the destination is not connected"}));
@@ -40,7 +44,7 @@ Result<Custody> InDoubtGuest::resolve(Keep keep, Fencing fencing) {
             return custody;
         }
     }
-    auto decided = owner_->resolve(keep, fencing);
+    auto decided = owner_->resolve(keep, assurance);
     if (!decided) {
         return formats::fail(std::move(decided).error());
     }

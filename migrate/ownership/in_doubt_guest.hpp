@@ -27,7 +27,7 @@ public:
     /// Carries the decision out on this side, and says who has the VM then: a shared arbiter may
     /// have decided otherwise, or not yet. It is for the person to make sure that the other side
     /// hears the same. After an Error in doubt still. Blocks for as long as disk and arbiter take.
-    formats::Result<Custody> resolve(Keep keep, Fencing fencing = Fencing::none);
+    formats::Result<Custody> resolve(Keep keep, Assurance assurance = Assurance::none);
     /// The guest never runs again from here, and its half may be written. Blocks as resolve() does.
     formats::Status salvage();
 

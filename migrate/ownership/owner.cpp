@@ -80,6 +80,8 @@ void Owner::apply(const OwnershipEvent& event) {
             failed->reason);
         if (on_write_failed()) {
             retry_later();
+        } else if (!is_writing_) {
+            unwritten_.reset();
         }
         return;
     }
@@ -92,10 +94,18 @@ void Owner::apply(const OwnershipEvent& event) {
         is_starting_ = false;
     } else if (const auto* says = std::get_if<event::ArbiterSays>(&event)) {
         is_asking_ = false;
+        if (!is_shared()) {
+            return; // a person has taken its place
+        }
+        is_arbiter_away_ = false;
         trouble_.clear();
         arbiter_record_ = says->record;
     } else if (const auto* unreachable = std::get_if<event::ArbiterUnreachable>(&event)) {
         is_asking_ = false;
+        if (!is_shared()) {
+            return;
+        }
+        is_arbiter_away_ = true;
         trouble_ =
             fmt::format("arbiter {} cannot be reached: {}", attempt_.arbiter, unreachable->reason);
     } else if (is<event::Connected>(event) || is<event::Disconnected>(event)) {
@@ -133,8 +143,12 @@ formats::Result<OwnershipActions> Owner::at_a_persons_word(Call call) {
     return std::exchange(actions_, {});
 }
 
-formats::Result<OwnershipActions> Owner::resolve(Keep keep, Fencing fencing) {
-    return at_a_persons_word([&] { return on_resolve(keep, fencing); });
+formats::Result<OwnershipActions> Owner::resolve(Keep keep, Assurance assurance) {
+    return at_a_persons_word([&] {
+        return is_shared() && assurance == Assurance::arbiter_is_gone
+                   ? resolve_without_arbiter(keep)
+                   : on_resolve(keep, assurance);
+    });
 }
 formats::Result<OwnershipActions> Owner::salvage() {
     return at_a_persons_word([&] { return on_salvage(); });
@@ -144,6 +158,22 @@ formats::Result<OwnershipActions> Owner::end_here() {
 }
 formats::Result<OwnershipActions> Owner::boot_again() {
     return at_a_persons_word([&] { return on_boot_again(); });
+}
+
+/// The person takes its place: from here on this attempt is one with arbiter `local`, on the disk
+/// too, and what the other one may say yet does not count.
+formats::Status Owner::resolve_without_arbiter(Keep keep) {
+    if (!is_arbiter_away_) {
+        return refuse(fmt::format(
+            "arbiter {} has not failed to answer, and decides: do without --no-arbiter",
+            attempt_.arbiter));
+    }
+    std::string name = std::exchange(attempt_.arbiter, "local");
+    auto resolved = on_resolve(keep, Assurance::none);
+    if (!resolved) {
+        attempt_.arbiter = std::move(name);
+    }
+    return resolved;
 }
 
 void Owner::send(MessageKind kind, Epoch epoch) {

@@ -33,7 +33,12 @@ enum class CommitPoint : std::uint8_t {
     arbiter_decides, ///< it will be one or the other, which the state says as soon as it is known
 };
 
-enum class Fencing : std::uint8_t { none, destination_is_dead };
+/// What a person knows beside which side is to be kept.
+enum class Assurance : std::uint8_t {
+    none,
+    destination_is_dead, ///< its host, for good: overrules what a shared arbiter has committed
+    arbiter_is_gone,     ///< for good: the person decides as with arbiter `local`
+};
 
 /// What `wherry status` shows.
 struct OwnershipStatus {
@@ -60,7 +65,7 @@ public:
     OwnershipActions handle(const OwnershipEvent& event);
 
     // A person's. wrong_state with the reason where it would be wrong, or cannot be now.
-    formats::Result<OwnershipActions> resolve(Keep keep, Fencing fencing = Fencing::none);
+    formats::Result<OwnershipActions> resolve(Keep keep, Assurance assurance = Assurance::none);
     /// The guest never runs again from here; when the state is `salvaged` its half may be written.
     formats::Result<OwnershipActions> salvage();
     /// Stops a guest that waits for memory which does not come: this process may then end with what
@@ -90,7 +95,7 @@ protected:
     virtual bool on_write_failed() = 0;
     virtual void on_wait_over() = 0;
     virtual void on_retry() = 0;
-    virtual formats::Status on_resolve(Keep keep, Fencing fencing) = 0;
+    virtual formats::Status on_resolve(Keep keep, Assurance assurance) = 0;
     virtual formats::Status on_salvage() = 0;
     virtual formats::Status on_end_here() = 0;
     virtual formats::Status on_boot_again() = 0;
@@ -118,6 +123,8 @@ protected:
         return record_ && record_->kind == kind && record_->epoch == epoch_;
     }
     [[nodiscard]] bool is_asking_arbiter() const noexcept { return is_asking_; }
+    /// It did not answer the last question.
+    [[nodiscard]] bool is_arbiter_away() const noexcept { return is_arbiter_away_; }
     [[nodiscard]] bool is_shared() const { return attempt_.has_shared_arbiter(); }
     [[nodiscard]] bool arbiter_says(RecordKind kind, Epoch epoch) const {
         return arbiter_record_ == ArbiterRecord{kind, epoch};
@@ -148,6 +155,7 @@ private:
     void arm(action::Timer timer, OwnershipDuration after, std::uint64_t& serial);
     template <typename Call>
     formats::Result<OwnershipActions> at_a_persons_word(Call call);
+    formats::Status resolve_without_arbiter(Keep keep);
 
     Patience patience_;
     OwnershipActions actions_;
@@ -157,6 +165,7 @@ private:
     bool is_starting_ = false;
     bool is_asking_ = false;
     bool is_connecting_ = false;
+    bool is_arbiter_away_ = false;
     std::optional<ArbiterRecord> asked_for_;
     std::string trouble_; ///< why what is under way does not succeed
     OwnershipDuration next_retry_;

@@ -47,10 +47,10 @@ Custody custody_after(RecordKind kind) noexcept {
 
 bool may_follow(
     const std::optional<ArbiterRecord>& now, const ArbiterRecord& wanted, Asker asker) noexcept {
-    const bool is_held = !now || now->kind != RecordKind::offered;
-    // A VM may have changed hands without this arbiter before.
-    const auto is_held_at = [&](Epoch epoch) {
-        return is_held && (!now || now->epoch == epoch);
+    // Of an attempt that is over, or nothing: the VM may have changed hands without this arbiter
+    // since, or have been taken back while it was away.
+    const auto is_before = [&](Epoch epoch) {
+        return !now || now->epoch < epoch;
     };
     const auto says = [&](RecordKind kind, Epoch epoch) {
         return now == ArbiterRecord{kind, epoch};
@@ -58,20 +58,18 @@ bool may_follow(
     if (wanted.epoch == Epoch{}) {
         return false;
     }
-    const Epoch before{static_cast<std::uint64_t>(wanted.epoch) - 1};
     if (wanted.kind == RecordKind::offered) {
-        return asker == Asker::source && is_held_at(before);
+        return asker == Asker::source && is_before(wanted.epoch);
     }
     if (wanted.kind == RecordKind::committed) {
         return says(RecordKind::offered, wanted.epoch);
     }
-    if (wanted.kind != RecordKind::reclaimed || before == Epoch{}) {
+    const Epoch offered{static_cast<std::uint64_t>(wanted.epoch) - 1}; // or was to be
+    if (wanted.kind != RecordKind::reclaimed || offered == Epoch{}) {
         return false;
     }
-    // `before` is the epoch that was offered, or was to be.
-    const Epoch held{static_cast<std::uint64_t>(before) - 1};
-    return is_held_at(held) || says(RecordKind::offered, before) ||
-           (asker != Asker::source && says(RecordKind::committed, before));
+    return is_before(offered) || says(RecordKind::offered, offered) ||
+           (asker != Asker::source && says(RecordKind::committed, offered));
 }
 
 } // namespace wherry::migrate

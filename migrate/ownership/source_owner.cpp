@@ -69,10 +69,10 @@ bool SourceOwner::is_split_without_memory() const {
 }
 
 void SourceOwner::on_message(const event::Received& message) {
+    if (message.kind == MessageKind::refused && message.epoch == owed_) {
+        owed_.reset(); // its copy is gone, and it waits for nothing
+    }
     if (message.epoch == epoch_) {
-        if (message.kind == MessageKind::refused) {
-            owes_word_ = false; // its copy is gone, and it waits for nothing
-        }
         for (const Rule& rule : rules()) {
             if (rule.message == message.kind && (this->*rule.when)()) {
                 (this->*rule.then)();
@@ -83,9 +83,6 @@ void SourceOwner::on_message(const event::Received& message) {
     }
     if (message.epoch < epoch_ && message.kind == MessageKind::accept) {
         send(MessageKind::took_back, message.epoch);
-    }
-    if (next(message.epoch) == epoch_ && message.kind == MessageKind::refused) {
-        owes_word_ = false;
     }
 }
 
@@ -98,7 +95,7 @@ void SourceOwner::on_stopped(const Attempt& attempt) {
     epoch_ = next(epoch_);
     all_sent_ = false;
     arbiter_has_offer_ = false;
-    owes_word_ = false;
+    offer_left_ = false;
     is_fenced_ = false;
     wish_.reset();
     reason_.clear();
@@ -110,7 +107,8 @@ void SourceOwner::offer_if_ready() {
     if (state_ == State::offering && is_on_disk(RecordKind::offered) && all_sent_ &&
         (!is_shared() || arbiter_has_offer_)) {
         wish_.reset();
-        owes_word_ = true;
+        offer_left_ = true;
+        owed_ = epoch_;
         enter(State::offer);
         send(MessageKind::offer);
         wait_for(patience().reply);
@@ -272,9 +270,17 @@ void SourceOwner::hear_committed() {
     }
 }
 
-/// Not known is not taken back: it stays paused until the arbiter has spoken.
+/// Not known is not taken back: it stays paused until the arbiter has spoken. But for what nobody
+/// was offered, so that nobody can commit it.
 void SourceOwner::on_arbiter_unreachable() {
-    if (state_ == State::offering || state_ == State::reclaiming) {
+    const bool is_wanted_back = state_ == State::offering || state_ == State::reclaiming;
+    if (is_wanted_back && !offer_left_) {
+        if (reason_.empty()) {
+            reason_ = trouble();
+        }
+        enter(State::reclaiming);
+        write(RecordKind::reclaimed, taken_back(epoch_));
+    } else if (is_wanted_back) {
         wish_ = RecordKind::reclaimed;
         doubt();
     } else if (is_undecided()) {

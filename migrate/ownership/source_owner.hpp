@@ -53,7 +53,7 @@ public:
     [[nodiscard]] CommitPoint commit_point() const override;
     /// The VM was taken back, and the destination has not confirmed that it knows.
     [[nodiscard]] bool owes_word() const noexcept {
-        return owes_word_ && (state_ == State::reclaimed || state_ == State::lost);
+        return owed_ && (state_ == State::reclaimed || state_ == State::lost);
     }
 
 private:
@@ -70,7 +70,7 @@ private:
     bool on_write_failed() override;
     void on_wait_over() override;
     void on_retry() override;
-    formats::Status on_resolve(Keep keep, Fencing fencing) override;
+    formats::Status on_resolve(Keep keep, Assurance assurance) override;
     formats::Status on_salvage() override;
     formats::Status on_end_here() override;
     formats::Status on_boot_again() override;
@@ -125,7 +125,9 @@ private:
     State then_ = State::committed; ///< what follows COMMITTED
     bool all_sent_ = false;
     bool arbiter_has_offer_ = false;
-    bool owes_word_ = false; ///< the destination may wait, and has not refused the last offer
+    bool offer_left_ = true; ///< or may have: a destination may accept it
+    /// The last offer that left, where the destination may wait with it and has not refused it.
+    std::optional<Epoch> owed_;
     std::optional<RecordKind> wish_; ///< what the arbiter is to say
     bool is_fenced_ = false;         ///< by a person's word
 };

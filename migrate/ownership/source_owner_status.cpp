@@ -53,7 +53,7 @@ std::string_view name_of(SourceOwnerState state) noexcept {
 
 /// Whether it is the arbiter's word alone that is missing.
 bool SourceOwner::is_before_arbiter() const {
-    return is_shared() && !is_on_disk(RecordKind::committed) &&
+    return is_shared() && offer_left_ && !is_on_disk(RecordKind::committed) &&
            (state_ == State::offer || state_ == State::in_doubt || state_ == State::reclaiming);
 }
 
@@ -82,6 +82,9 @@ std::string SourceOwner::sentence() const {
         }
         if (state_ == State::in_doubt && (!is_shared() || is_on_disk(RecordKind::committed))) {
             text += ", or decide with 'wherry resolve'";
+        }
+        if (is_shared() && is_arbiter_away()) {
+            text += without_arbiter_hint;
         }
     }
     if (is_split_without_memory()) {

@@ -56,7 +56,10 @@ void SourceOwner::on_begin() {
         return;
     }
     reason_ = "this process has started again";
-    owes_word_ = record_.has_value();
+    if (record_) {
+        const bool is_taken_back = record_->kind == RecordKind::reclaimed;
+        owed_ = is_taken_back ? Epoch{static_cast<std::uint64_t>(epoch_) - 1} : epoch_;
+    }
     if (needs_peer()) {
         connect();
         retry_later();
@@ -121,8 +124,8 @@ void SourceOwner::on_started() {
 
 /// To a destination that may still hold a copy and wait.
 void SourceOwner::tell_taken_back() {
-    if (owes_word_) {
-        send(MessageKind::took_back, Epoch{static_cast<std::uint64_t>(epoch_) - 1});
+    if (owed_) {
+        send(MessageKind::took_back, *owed_);
         if (!is_connected_) {
             retry_later();
         }
@@ -164,7 +167,7 @@ bool SourceOwner::needs_peer() const {
         return !has_memory_;
     case State::reclaimed:
     case State::lost:
-        return owes_word_;
+        return owed_.has_value();
     case State::precopy:
     case State::offering:
     case State::offer:
@@ -231,7 +234,7 @@ void SourceOwner::enter(State state) {
     stop_timers();
 }
 
-Status SourceOwner::on_resolve(Keep keep, Fencing fencing) {
+Status SourceOwner::on_resolve(Keep keep, Assurance assurance) {
     if (state_ != State::in_doubt && !is_split_without_memory()) {
         return refuse("this side is not in doubt: " + sentence());
     }
@@ -246,13 +249,13 @@ Status SourceOwner::on_resolve(Keep keep, Fencing fencing) {
                 "the destination has the VM and is connected; to give it up there, say 'wherry "
                 "salvage' there first");
         }
-        if (is_shared() && is_given_up && fencing == Fencing::none) {
+        if (is_shared() && is_given_up && assurance == Assurance::none) {
             return refuse(
                 "the arbiter has committed the VM to the destination, which alone can give it "
                 "back; where its host is dead for good, or the VM was salvaged there, add "
                 "--fenced");
         }
-        is_fenced_ = is_shared() && fencing == Fencing::destination_is_dead;
+        is_fenced_ = is_shared() && assurance == Assurance::destination_is_dead;
         reason_ = "a person keeps the source";
         reclaim();
         return {};

@@ -20,6 +20,10 @@ struct StateRow {
     std::string_view sentence;
 };
 
+/// The way out of a state that waits for an arbiter's word which does not come.
+inline constexpr std::string_view without_arbiter_hint =
+    "; where it is gone for good, 'wherry resolve --no-arbiter' decides without it";
+
 /// Whether each row stands where its state's number says.
 template <typename State, std::size_t size>
 constexpr bool is_in_order(const std::array<StateRow<State>, size>& rows) {

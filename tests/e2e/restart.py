@@ -144,6 +144,49 @@ class Restart(HostCase):
         self.assert_goes_on(self.b)
         self.assertEqual(self.names(), {"b": "running"})
 
+    def test_F02_without_an_arbiter_that_is_gone_a_person_decides(self):
+        arbiter = self.directory / "arbiter"
+        self.wherry("arbiter", "init", arbiter)
+        pairs = {keep: self.offer_and_accept(keep, arbiter) for keep in ("source", "destination")}
+        arbiter.rename(self.directory / "away")
+        for source, destination in pairs.values():
+            for instance in (source, destination):
+                instance.process.send_signal(signal.SIGCONT)
+        for source, destination in pairs.values():
+            for instance in (source, destination):
+                wait_until(
+                    f"{instance.name} to be in doubt", lambda: "wherry resolve --no-arbiter" in
+                    self.status(instance.name).get("explanation", ""))
+        plain = self.wherry("resolve", pairs["source"][0].name, "--keep", "source", code=None)
+        self.assertNotEqual(plain.returncode, 0)
+        for keep, (source, destination) in pairs.items():
+            with self.subTest(keep=keep):
+                self.decide_without_arbiter(keep, source, destination)
+
+    def offer_and_accept(self, name, arbiter):
+        """Two sides, the one about to hear of the other, and both about to ask the arbiter."""
+        with self.holding_at("offer"):
+            source = self.run_vm(f"a-{name}")
+        with self.holding_at("accepted"):
+            destination = self.receive_vm(f"b-{name}")
+        source.wait_for_reports(3)
+        self.migrate(
+            source.name, destination.name, "--mode", "precopy", "--on-stall", "stop", "--arbiter",
+            f"file:{arbiter}", "--detach")
+        for instance in (source, destination):
+            wait_until("both sides at the offer", lambda: is_stopped(instance.process))
+        return source, destination
+
+    def decide_without_arbiter(self, keep, source, destination):
+        """First on the side that is not kept."""
+        kept, left = (source, destination) if keep == "source" else (destination, source)
+        for instance in (left, kept):
+            self.wherry("resolve", instance.name, "--keep", keep, "--no-arbiter")
+        self.assert_goes_on(kept)
+        self.assertEqual(left.process.wait(60), 0 if keep == "destination" else 1, left.said())
+        self.assertEqual(self.names().get(kept.name), "running")
+        self.assertNotIn(left.name, self.names())
+
     def begin_postcopy(self):
         """A migration from a to b; many pages are missing at b, which has stopped itself, for the
         whole test."""

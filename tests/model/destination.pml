@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The destination.
 
-#define WAITS (d_up && (d_state == accepted || (!AS_BUILT && d_state == in_doubt)))
+#define WAITS (d_up && (d_state == accepted || (!NO_JOURNALS && d_state == in_doubt)))
 #define HAS_RUN_IT (d_up && (d_state == done || d_state == faulting || d_state == split))
 
 /* Someone asks about an epoch of which there is no copy here: no, durably, before it is said. */
 inline destination_hears_of(message, epoch) {
-    atomic { !AS_BUILT && d_up && ON_WIRE(message, epoch) && epoch >= d_epoch &&
+    atomic { !NO_JOURNALS && d_up && ON_WIRE(message, epoch) && epoch >= d_epoch &&
             (d_state == idle || d_state == abandoned) ->
         take(message, epoch);
         if
@@ -110,7 +110,7 @@ end:
         fi }
 
     /* `resolve --keep source`, by anyone at any time: it never ran here, and the source hears so. */
-    :: atomic { !AS_BUILT && d_up && d_state == in_doubt && d_record == r_accepted ->
+    :: atomic { !NO_JOURNALS && d_up && d_state == in_doubt && d_record == r_accepted ->
         d_state = abandoning }
 
     /* The source has it: what is here is old, or will be. */
@@ -146,7 +146,7 @@ end:
         :: d_state == lost -> send(m_lost, d_epoch)
         :: else
         fi }
-    :: atomic { !AS_BUILT && WAITS && ON_WIRE(m_ask, d_epoch) ->
+    :: atomic { !NO_JOURNALS && WAITS && ON_WIRE(m_ask, d_epoch) ->
         take(m_ask, d_epoch);
         send(m_accept, d_epoch) }
     :: destination_hears_of(m_commit, 1)
@@ -155,7 +155,7 @@ end:
     :: destination_hears_of(m_commit, 3)
     :: destination_hears_of(m_ask, 3)
 #endif
-    :: atomic { HAS_RUN_IT && !AS_BUILT && (ON_WIRE(m_commit, d_epoch) || ON_WIRE(m_ask, d_epoch)) ->
+    :: atomic { HAS_RUN_IT && !NO_JOURNALS && (ON_WIRE(m_commit, d_epoch) || ON_WIRE(m_ask, d_epoch)) ->
         if
         :: ON_WIRE(m_commit, d_epoch) -> take(m_commit, d_epoch)
         :: ON_WIRE(m_ask, d_epoch) -> take(m_ask, d_epoch)

@@ -116,7 +116,7 @@ end:
     od
 }
 #elif defined(RESOLVES_SOURCE_UNFENCED)
-/* As built: `wherry status` on the destination does not say that it runs, so it is taken for
+/* Without journals: `wherry status` on the destination does not say that it runs, so it is taken for
    gone, and `resolve --keep source` is said on the source alone. */
 active proctype Weakened() {
 end:
@@ -128,7 +128,7 @@ end:
     od
 }
 #elif defined(RESOLVES_DESTINATION_BLINDLY)
-/* As built: the VM "is gone there" (the source's process is), so `resolve --keep destination`. */
+/* Without journals: the VM "is gone there" (the source's process is), so `resolve --keep destination`. */
 active proctype Weakened() {
 end:
     do

@@ -95,13 +95,13 @@ inline careful_operator() {
     :: atomic { d_up && d_state == in_doubt && s_gone && d_current } -> keep_destination()
     :: atomic { d_up && d_state == in_doubt && s_gone && !d_current } -> give_up_destination()
     /* Both stand still and cannot hear each other: he keeps either, and tells the other one first. */
-    :: atomic { (AS_BUILT || !link_up) && d_up && d_state == in_doubt && s_up && s_state == in_doubt } ->
+    :: atomic { (NO_JOURNALS || !link_up) && d_up && d_state == in_doubt && s_up && s_state == in_doubt } ->
         if
         :: give_up_destination()
         :: give_up_source();
             keep_destination()
         fi
-    :: atomic { (AS_BUILT || !link_up) && s_up && s_state == in_doubt && d_up &&
+    :: atomic { (NO_JOURNALS || !link_up) && s_up && s_state == in_doubt && d_up &&
             (d_state == idle || d_state == abandoned) } ->
         keep_source()
     /* The VM died with its host. It is booted elsewhere. */

@@ -3,7 +3,7 @@
 // is how time-outs, cancels and lost connections look from here.
 
 /* Given up or about to know: the destination's word counts. */
-#define SOURCE_LISTENS (s_up && (s_state == committed || (!AS_BUILT && s_state == in_doubt) || \
+#define SOURCE_LISTENS (s_up && (s_state == committed || (!NO_JOURNALS && s_state == in_doubt) || \
     (ARBITER && (s_state == offer || s_state == reclaiming))))
 /* Wants the VM back, and with an arbiter has to ask for it. */
 #define WANTS_BACK (s_up && (s_state == reclaiming || (s_state == in_doubt && s_record != r_committed)))
@@ -15,7 +15,7 @@ inline source_tells_pages_lost() {
 }
 
 inline source_answers_old(epoch) {
-    atomic { s_up && !AS_BUILT && ON_WIRE(m_accept, epoch) && s_epoch > epoch ->
+    atomic { s_up && !NO_JOURNALS && ON_WIRE(m_accept, epoch) && s_epoch > epoch ->
         take(m_accept, epoch);
         send(m_took_back, epoch) }
 }
@@ -28,6 +28,7 @@ end:
             s_epoch < LAST_EPOCH ->
         s_runs = false;
         s_current = true;
+        s_offered = false;
         s_state = drain }
     :: atomic { s_up && s_state == drain ->
         s_epoch = s_epoch + 1;
@@ -48,6 +49,7 @@ end:
             (!ARBITER || (s_reaches && ARBITER_SAYS(r_offered, s_epoch))) ->
         offer_current[s_epoch / 2] = s_current;
         send(m_offer, s_epoch);
+        s_offered = ARBITER;
         s_state = offer }
     :: atomic { s_up && (s_state == offer || (ARBITER && s_state == offering)) ->
         s_state = reclaiming }
@@ -60,7 +62,7 @@ end:
             (s_state == offer ||
              /* Restarted: nothing ran since the offer, so that the copy there is the guest. Where
                 pages are missing there it is not. */
-             (!AS_BUILT && !HYBRID && s_state == in_doubt && s_record == r_offered)) ->
+             (!NO_JOURNALS && !HYBRID && s_state == in_doubt && s_record == r_offered)) ->
         take(m_accept, s_epoch);
         s_state = committing }
     :: atomic { s_up && s_state == committing ->
@@ -92,7 +94,19 @@ end:
     :: atomic { ARBITER && WANTS_BACK && s_reaches && s_request == r_none &&
             (a_epoch < s_epoch || ARBITER_SAYS(r_offered, s_epoch)) ->
         source_requests(r_reclaimed, s_epoch + 1) }
-    :: atomic { ARBITER && WANTS_BACK && !s_reaches && s_state == reclaiming -> s_state = in_doubt }
+    :: atomic { ARBITER && WANTS_BACK && !s_reaches && s_state == reclaiming && s_offered ->
+        s_state = in_doubt }
+    /* Nobody was offered it, so that nobody can commit it, whatever the arbiter says or will say. */
+    :: atomic { ARBITER && WANTS_BACK && !s_reaches && s_state == reclaiming && !s_offered ->
+        source_writes(r_reclaimed, AFTER_RECLAIM(s_epoch));
+        s_state = resuming }
+    :: atomic { ARBITER && WANTS_BACK && !s_reaches && s_state == reclaiming && !s_offered &&
+            disk_faults > 0 ->
+        disk_faults--;
+        if
+        :: source_writes(r_reclaimed, AFTER_RECLAIM(s_epoch))
+        :: skip
+        fi }
     :: atomic { ARBITER && s_up && s_reaches && a_epoch > s_epoch && a_record == r_reclaimed &&
             (SOURCE_LISTENS || WANTS_BACK) ->
         source_writes(r_reclaimed, s_epoch + 1);
@@ -113,7 +127,7 @@ end:
         fi }
     /* Restarted before COMMITTED: only this side could commit, so that it may always reclaim. By a
        person (resolve --keep source), or because the destination does not answer. */
-    :: atomic { !ARBITER && !AS_BUILT && s_up && s_state == in_doubt && s_record == r_offered ->
+    :: atomic { !ARBITER && !NO_JOURNALS && s_up && s_state == in_doubt && s_record == r_offered ->
         s_state = reclaiming }
 
     /* The destination's word. */
@@ -143,8 +157,8 @@ end:
     :: atomic { !ARBITER && SOURCE_LISTENS && ON_WIRE(m_refused, s_epoch) ->
         take(m_refused, s_epoch);
         if
-        :: AS_BUILT -> s_state = in_doubt
-        :: !AS_BUILT -> s_state = reclaiming
+        :: NO_JOURNALS -> s_state = in_doubt
+        :: !NO_JOURNALS -> s_state = reclaiming
         fi }
     :: atomic { s_up && s_state == handing_off ->
         /* NEVER NONE. This side forgets the VM only when the other's disk says that it has it. */
@@ -168,7 +182,7 @@ end:
 #endif
         :: else
         fi }
-    :: atomic { !ARBITER && s_up && ON_WIRE(m_accept, s_epoch) && !AS_BUILT &&
+    :: atomic { !ARBITER && s_up && ON_WIRE(m_accept, s_epoch) && !NO_JOURNALS &&
             (s_state == committed || (s_state == in_doubt && s_record == r_committed)) ->
         take(m_accept, s_epoch);
         send(m_commit, s_epoch) }
@@ -178,7 +192,7 @@ end:
 #endif
 
     /* The VM died here with its process, and is this side's: it is booted again. */
-    :: atomic { s_up && !AS_BUILT && s_state == lost ->
+    :: atomic { s_up && !NO_JOURNALS && s_state == lost ->
         source_starts(false);
         s_state = reclaimed }
 

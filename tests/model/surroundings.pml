@@ -25,6 +25,7 @@ inline heal_link() {
 inline restart_source() {
     s_up = true;
     s_epoch = s_record_epoch;
+    s_offered = ARBITER; /* only there it makes a difference */
     heal_link();
     if
     :: s_record == r_none || s_record == r_reclaimed -> s_state = lost
@@ -55,11 +56,11 @@ active proctype Faults() {
         cuts--;
         link_up = false;
         lose_some() }
-    :: atomic { !link_up && !AS_BUILT && s_up && d_up -> heal_link() }
+    :: atomic { !link_up && !NO_JOURNALS && s_up && d_up -> heal_link() }
     :: atomic { s_crashes > 0 && s_up ->
         s_crashes--;
         s_up = false;
-        s_gone = AS_BUILT;
+        s_gone = NO_JOURNALS;
         s_runs = false;
         s_memory = false;
         s_current = false;
@@ -69,11 +70,11 @@ active proctype Faults() {
         s_state = precopy;
         link_up = false;
         lose_some() }
-    :: atomic { !s_up && !AS_BUILT -> restart_source() }
+    :: atomic { !s_up && !NO_JOURNALS -> restart_source() }
     :: atomic { d_crashes > 0 && d_up ->
         d_crashes--;
         d_up = false;
-        d_gone = AS_BUILT;
+        d_gone = NO_JOURNALS;
         d_runs = false;
         d_memory = false;
         d_current = false;
@@ -83,7 +84,7 @@ active proctype Faults() {
         d_state = idle;
         link_up = false;
         lose_some() }
-    :: atomic { !d_up && !AS_BUILT -> restart_destination() }
+    :: atomic { !d_up && !NO_JOURNALS -> restart_destination() }
 #if ARBITER
     :: atomic { s_arbiter_cuts > 0 && s_reaches ->
         s_arbiter_cuts--;
@@ -109,9 +110,9 @@ active proctype Faults() {
 #if ARBITER
 /* Which change may follow which. Who asks does not matter. */
 #define MAY_FOLLOW(record, epoch) \
-    (((record) == r_offered && (epoch) % 2 == 1 && a_epoch + 1 == (epoch)) || \
+    (((record) == r_offered && (epoch) % 2 == 1 && a_epoch < (epoch)) || \
      ((record) == r_committed && ARBITER_SAYS(r_offered, epoch)) || \
-     ((record) == r_reclaimed && ((a_epoch + 2 == (epoch)) || ARBITER_SAYS(r_offered, (epoch) - 1))))
+     ((record) == r_reclaimed && ((a_epoch + 1 < (epoch)) || ARBITER_SAYS(r_offered, (epoch) - 1))))
 active proctype Arbiter() {
 end:
     do
@@ -171,16 +172,16 @@ active proctype Observer() {
         d_reaches = true;
         if
         :: s_up
-        :: !s_up && !AS_BUILT -> restart_source()
+        :: !s_up && !NO_JOURNALS -> restart_source()
         :: !s_up -> s_gone = true
         fi;
         if
         :: d_up
-        :: !d_up && !AS_BUILT -> restart_destination()
+        :: !d_up && !NO_JOURNALS -> restart_destination()
         :: !d_up -> d_gone = true
         fi;
         if
-        :: s_up && d_up && !link_up && !AS_BUILT -> heal_link()
+        :: s_up && d_up && !link_up && !NO_JOURNALS -> heal_link()
         :: s_up && d_up && link_up
         :: !link_up || !s_up || !d_up
         fi
@@ -188,9 +189,9 @@ active proctype Observer() {
     atomic { timeout ->
         assert(NAMED);
         /* No one needs to be asked where both sides live and reach each other. */
-        assert(AS_BUILT || s_gone || d_gone || !link_up || (s_state != in_doubt && d_state != in_doubt));
-        assert(AS_BUILT || s_gone || d_gone || !link_up || d_state != faulting);
-        assert(AS_BUILT || HYBRID || s_gone || d_gone || !link_up || RUNS_ONCE)
+        assert(NO_JOURNALS || s_gone || d_gone || !link_up || (s_state != in_doubt && d_state != in_doubt));
+        assert(NO_JOURNALS || s_gone || d_gone || !link_up || d_state != faulting);
+        assert(NO_JOURNALS || HYBRID || s_gone || d_gone || !link_up || RUNS_ONCE)
     };
     careful_operator();
     /* Whatever happened: in one place, and no one else holds anything that could run. */

@@ -2,8 +2,8 @@
 // What exists: two processes, their disks, the wire between them, an arbiter, and who executes
 // guest code. README.md says what stands for what.
 
-#ifndef AS_BUILT
-#define AS_BUILT 0   /* 1: no journals, no reconnecting, a crash is for good */
+#ifndef NO_JOURNALS
+#define NO_JOURNALS 0   /* 1: no journals, no reconnecting, a crash is for good */
 #endif
 #ifndef ARBITER
 #define ARBITER 0    /* 0: local, the source's journal decides; 1: file:DIR or etcd:ENDPOINTS */
@@ -57,6 +57,7 @@ bool s_up = true;
 mtype s_state = precopy;
 byte s_epoch = 0;            /* even: held here; odd: offered */
 bool s_memory = true;
+bool s_offered = false;      /* the offer of s_epoch left, or may have: a destination may accept it */
 bool s_reconnected = false;  /* a new connection is there, nothing was said over it yet */
 bool s_sent[PAGES];
 mtype s_record = r_none;

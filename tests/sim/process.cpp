@@ -112,7 +112,7 @@ void Process::meet(const Fault& fault) {
         // Where the arbiter has committed the VM, --keep destination needs someone who has looked.
         if (attempt_.has_shared_arbiter() && disk_ && disk_->kind != RecordKind::committed) {
             const Keep keep = fault.flag ? Keep::destination : Keep::source;
-            later(0ms, [this, keep] { (void)resolve(keep, Fencing::none); });
+            later(0ms, [this, keep] { (void)resolve(keep, Assurance::none); });
         }
         return;
     case FaultKind::disk:
@@ -300,11 +300,14 @@ void Process::put_on_disk(const OwnershipRecord& record) {
         return;
     }
     world_.moved();
+    const bool is_said_again = disk_ && disk_->kind == record.kind && disk_->epoch == record.epoch;
     disk_ = record;
     if (record.kind == RecordKind::reclaimed && has(Weakness::epoch_does_not_advance)) {
         disk_->epoch = Epoch{static_cast<std::uint64_t>(record.epoch) - 2};
     }
-    world_.witness.sees_record(where_, record, other_->disk(), memory_, is_a_persons_word_);
+    if (!is_said_again) { // as by a person who takes an arbiter's place
+        world_.witness.sees_record(where_, record, other_->disk(), memory_, is_a_persons_word_);
+    }
 }
 
 void Process::start_guest(const action::StartGuest& start) {
@@ -342,8 +345,8 @@ void Process::ask(const action::AskArbiter& ask) {
     arbiter_.ask(where_, ask.wanted, ask.asker, answered);
 }
 
-bool Process::resolve(Keep keep, Fencing fencing) {
-    auto done = owner_->resolve(keep, fencing);
+bool Process::resolve(Keep keep, Assurance assurance) {
+    auto done = owner_->resolve(keep, assurance);
     note(fmt::format(
         "a person says --keep {}{}",
         keep == Keep::source ? "source" : "destination",

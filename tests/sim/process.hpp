@@ -33,7 +33,7 @@ public:
     void thaw();
 
     /// A person's words; false where they were refused.
-    bool resolve(migrate::Keep keep, migrate::Fencing fencing);
+    bool resolve(migrate::Keep keep, migrate::Assurance assurance);
     bool salvage();
 
     [[nodiscard]] bool is_up() const noexcept { return is_up_; }

@@ -79,6 +79,8 @@ private:
     bool person_on_salvage();
     bool person_on_doubt();
     bool person_boots_elsewhere();
+    bool resolve(Process& side, Keep keep, Assurance with_arbiter = Assurance::none);
+    [[nodiscard]] bool destination_has_run() const;
     void check_end();
     std::string end() const;
 
@@ -104,6 +106,7 @@ private:
     bool source_is_gone_ = false;
     bool destination_is_gone_ = false;
     bool link_is_gone_ = false;
+    bool arbiter_is_gone_ = false;
 };
 
 void Run::until_at_rest() {
@@ -131,15 +134,12 @@ void Run::check_names() {
         }
     }
     const auto& held = source_.disk();
-    const auto& taken = destination_.disk();
     const bool runs_once = world_.witness.running() == 1;
     const bool is_named = is_source({"in-doubt", "split", "lost", "salvaged"}) ||
                           is_destination({"in-doubt", "split", "lost", "salvaged"});
     const bool source_is_down_with_it =
         !source_.is_up() && !(held && held->kind == RecordKind::handed_off);
-    const bool destination_is_down_with_it =
-        !destination_.is_up() && taken &&
-        (taken->kind == RecordKind::running || taken->kind == RecordKind::done);
+    const bool destination_is_down_with_it = !destination_.is_up() && destination_has_run();
     if (!runs_once && !is_named && !source_is_down_with_it && !destination_is_down_with_it) {
         violated("none runs and no state says why");
     }
@@ -153,8 +153,13 @@ void Run::repair() {
     world_.note("world", "ALL IS REPAIRED that will be");
     world_.is_calm = true;
     source_.offer_no_more();
-    arbiter_.repair();
     const Schedule& plan = world_.schedule;
+    arbiter_is_gone_ = plan.arbiter_is_gone;
+    if (arbiter_is_gone_) {
+        arbiter_.close_for_good();
+    } else {
+        arbiter_.repair();
+    }
     link_is_gone_ = plan.link_stays_down;
     if (link_is_gone_) {
         wire_.close_for_good();
@@ -171,9 +176,10 @@ void Run::repair() {
     }
 }
 
-/// Where both sides live and reach each other, all of it ends by itself.
+/// Where both sides live and reach each other (and the arbiter), all of it ends by itself.
 void Run::check_nobody_needs_to_be_asked() {
-    if (is_violated() || source_is_gone_ || destination_is_gone_ || link_is_gone_) {
+    if (is_violated() || source_is_gone_ || destination_is_gone_ || link_is_gone_ ||
+        arbiter_is_gone_) {
         return;
     }
     if (is_source({"in-doubt", "serving"}) || is_destination({"in-doubt", "faulting"})) {
@@ -197,11 +203,11 @@ bool Run::a_person_acts() {
 bool Run::person_on_salvage() {
     // Where only the VM's name is left at the source; one that has its memory refuses.
     if (is_source({"split", "in-doubt"}) && is_destination({"split", "salvaged", "done"}) &&
-        source_.resolve(Keep::destination, Fencing::none)) {
+        resolve(source_, Keep::destination)) {
         return true;
     }
     if (is_source({"split"}) && destination_is_gone_ &&
-        source_.resolve(Keep::source, Fencing::destination_is_dead)) {
+        resolve(source_, Keep::source, Assurance::destination_is_dead)) {
         return true;
     }
     if (is_destination({"faulting", "split", "lost"}) && destination_.salvage()) {
@@ -218,37 +224,54 @@ bool Run::person_on_doubt() {
     const bool source_doubts = is_source({"in-doubt"});
     const bool destination_doubts = is_destination({"in-doubt"});
     const bool is_current = world_.witness.is_current(destination_.memory());
-    if (source_doubts && is_destination({"done"})) {
-        return source_.resolve(Keep::destination, Fencing::none);
+    if (destination_doubts && destination_has_run()) {
+        // It asks whether it is the owner still. Nobody has kept the source, unless it runs.
+        return resolve(
+            destination_, world_.witness.runs(Where::source) ? Keep::source : Keep::destination);
     }
-    if (source_doubts && destination_is_gone_) {
+    if (source_doubts && is_destination({"done"})) {
+        return resolve(source_, Keep::destination);
+    }
+    // Without an arbiter's word a source that has not heard of the commit writes no half.
+    const bool is_half_salvaged = arbiter_is_gone_ && is_destination({"salvaged"});
+    if (source_doubts && (destination_is_gone_ || is_half_salvaged)) {
         source_.let_old_memory_run();
-        return source_.resolve(Keep::source, Fencing::destination_is_dead);
+        return resolve(source_, Keep::source, Assurance::destination_is_dead);
     }
     if (destination_doubts && source_is_gone_ && is_current &&
-        destination_.resolve(Keep::destination, Fencing::none)) {
+        resolve(destination_, Keep::destination)) {
         return true;
     }
     if (destination_doubts && (world_.witness.runs(Where::source) || source_is_gone_)) {
-        return destination_.resolve(Keep::source, Fencing::none);
+        return resolve(destination_, Keep::source);
     }
-    if (!link_is_gone_) {
+    if (!link_is_gone_ && !arbiter_is_gone_) {
         return false;
     }
-    // They cannot hear each other: he keeps either, and tells the other one first. With pages
-    // missing there it never ran, and cannot be kept.
+    // They cannot hear each other, or the arbiter: he keeps either, and tells the other one first.
+    // With pages missing there it never ran, and cannot be kept.
     if (source_doubts && destination_doubts) {
         if (!world_.schedule.is_hybrid && world_.random.one_in(2) &&
-            source_.resolve(Keep::destination, Fencing::none)) {
+            resolve(source_, Keep::destination)) {
             return true;
         }
-        return destination_.resolve(Keep::source, Fencing::none);
+        return resolve(destination_, Keep::source);
     }
     if (destination_doubts && is_source({"handed-off"})) {
-        return destination_.resolve(Keep::destination, Fencing::none);
+        return resolve(destination_, Keep::destination);
     }
-    return source_doubts && is_destination({"idle", "abandoned"}) &&
-           source_.resolve(Keep::source, Fencing::none);
+    return source_doubts && is_destination({"idle", "abandoned"}) && resolve(source_, Keep::source);
+}
+
+/// Where the arbiter is gone a person says so; a side that has not met that yet asks it first.
+bool Run::resolve(Process& side, Keep keep, Assurance with_arbiter) {
+    return (arbiter_is_gone_ && side.resolve(keep, Assurance::arbiter_is_gone)) ||
+           side.resolve(keep, with_arbiter);
+}
+
+bool Run::destination_has_run() const {
+    const auto& taken = destination_.disk();
+    return taken && (taken->kind == RecordKind::running || taken->kind == RecordKind::done);
 }
 
 bool Run::person_boots_elsewhere() {

@@ -147,6 +147,7 @@ Schedule make_schedule(std::uint64_t seed, Weakness weakness) {
     schedule.source_is_gone = random.one_in(8);
     schedule.destination_is_gone = random.one_in(8);
     schedule.link_stays_down = random.one_in(8);
+    schedule.arbiter_is_gone = schedule.is_shared && random.one_in(8);
     return schedule;
 }
 
@@ -185,6 +186,7 @@ std::string words_for(const Schedule& schedule) {
     add(schedule.source_is_gone, "a source that is down then is gone");
     add(schedule.destination_is_gone, "a destination that is down then is gone");
     add(schedule.link_stays_down, "no connection after the repair");
+    add(schedule.arbiter_is_gone, "an arbiter that is cut off then is gone");
     return words;
 }
 

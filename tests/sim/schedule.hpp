@@ -91,6 +91,7 @@ struct Schedule {
     bool source_is_gone = false;
     bool destination_is_gone = false;
     bool link_stays_down = false;
+    bool arbiter_is_gone = false;
     Weakness weakness = Weakness::none;
 };
 Schedule make_schedule(std::uint64_t seed, Weakness weakness = Weakness::none);

@@ -67,7 +67,9 @@ void Wire::fly(
     Where to, const Parcel& parcel, Duration way, const std::shared_ptr<Flight>& flight) {
     world_.clock.after(way, [this, to, parcel, flight] {
         std::erase(flights_, flight);
-        if (flight->is_lost) {
+        // A session takes memory and state from channels of its own migration, by id and ticket.
+        const bool is_of_dead_channel = flight->is_late && parcel.kind == Parcel::Kind::data;
+        if (flight->is_lost || is_of_dead_channel) {
             world_.note("wire", words_for(parcel) + " was lost");
             return;
         }

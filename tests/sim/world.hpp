@@ -93,6 +93,7 @@ public:
         Answer answer);
     void cut(Where from, const Fault& fault);
     void repair() { reaches_ = {true, true}; }
+    void close_for_good() { reaches_ = {false, false}; }
     [[nodiscard]] const std::optional<migrate::ArbiterRecord>& record() const { return record_; }
 
 private:

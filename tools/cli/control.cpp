@@ -97,13 +97,10 @@ ExitCode switch_to_postcopy(const std::string& name, bool json) {
     return ExitCode::done;
 }
 
-ExitCode resolve(const std::string& name, const std::string& keep, bool fenced) {
-    api::ResolveRequest request;
-    request.set_keep(keep);
-    request.set_fenced(fenced);
+ExitCode resolve(const std::string& name, const api::ResolveRequest& request) {
     auto client = ApiClient::connect_to(name);
     if (!client && client.error().code() == formats::ErrorCode::not_found) {
-        return resolve_offline(name, keep, fenced);
+        return resolve_offline(name, request);
     }
     auto vm = formats::then(
         std::move(client), [&request](ApiClient there) { return there.resolve(request); });
@@ -169,13 +166,25 @@ void add_control(CLI::App& app, Action& action) {
         ->required()
         ->check(CLI::IsMember({"source", "destination"}));
     const auto fenced = std::make_shared<bool>(false);
-    resolve_command->add_flag(
+    auto* const fenced_flag = resolve_command->add_flag(
         "--fenced",
         *fenced,
         "The destination's host is dead for good: overrules what a shared arbiter has committed");
-    resolve_command->callback([&action, name, keep, fenced] {
-        action = [name, keep, fenced] {
-            return resolve(*name, *keep, *fenced);
+    const auto no_arbiter = std::make_shared<bool>(false);
+    resolve_command
+        ->add_flag(
+            "--no-arbiter",
+            *no_arbiter,
+            "The shared arbiter is gone for good: decide without it, as with --arbiter local.\n"
+            "Refused while it answers")
+        ->excludes(fenced_flag);
+    resolve_command->callback([&action, name, keep, fenced, no_arbiter] {
+        action = [name, keep, fenced, no_arbiter] {
+            api::ResolveRequest request;
+            request.set_keep(*keep);
+            request.set_fenced(*fenced);
+            request.set_no_arbiter(*no_arbiter);
+            return resolve(*name, request);
         };
     });
 }

@@ -5,6 +5,7 @@
 #include "migrate/ownership/in_doubt_guest.hpp"
 #include "migrate/ownership/source_owner.hpp"
 #include "tools/instance/keeper.hpp"
+#include "tools/instance/persons_word.hpp"
 
 #include <memory>
 #include <utility>
@@ -24,8 +25,7 @@ Status nothing_to_start() {
     return {};
 }
 
-Result<migrate::OwnershipStatus>
-decide(const std::string& name, migrate::Keep keep, migrate::Fencing fencing) {
+Result<migrate::OwnershipStatus> decide(const std::string& name, const PersonsWord& word) {
     auto keeper = InstanceKeeper::open(name);
     if (!keeper) {
         return formats::fail(std::move(keeper).error());
@@ -53,14 +53,12 @@ decide(const std::string& name, migrate::Keep keep, migrate::Fencing fencing) {
         **keeper,
         is_source ? migrate::Keep::source : migrate::Keep::destination,
         nothing_to_start};
-    const auto custody = guest.resolve(keep, fencing);
+    const auto custody = guest.resolve(word.keep, word.assurance);
     if (!custody) {
         return formats::fail(custody.error());
     }
     const auto status = guest.status();
-    const auto wished =
-        keep == migrate::Keep::source ? migrate::Custody::source : migrate::Custody::destination;
-    if (*custody != wished) {
+    if (*custody != migrate::custody_of(word.keep)) {
         return formats::fail(ErrorCode::wrong_state, status.sentence);
     }
     return status;
@@ -68,10 +66,12 @@ decide(const std::string& name, migrate::Keep keep, migrate::Fencing fencing) {
 
 } // namespace
 
-ExitCode resolve_offline(const std::string& name, const std::string& keep, bool fenced) {
-    const auto which = keep == "source" ? migrate::Keep::source : migrate::Keep::destination;
-    const auto fencing = fenced ? migrate::Fencing::destination_is_dead : migrate::Fencing::none;
-    const auto status = decide(name, which, fencing);
+ExitCode resolve_offline(const std::string& name, const api::ResolveRequest& request) {
+    const auto word = persons_word_in(request);
+    if (!word) {
+        return fail_with(word.error());
+    }
+    const auto status = decide(name, *word);
     if (!status) {
         return fail_with(status.error());
     }

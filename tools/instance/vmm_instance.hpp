@@ -13,6 +13,7 @@
 #include "tools/instance/instance.hpp"
 #include "tools/instance/job.hpp"
 #include "tools/instance/keeper.hpp"
+#include "tools/instance/persons_word.hpp"
 #include "tools/instance/registry.hpp"
 #include "transport/connection.hpp"
 #include "transport/io_thread.hpp"
@@ -127,7 +128,7 @@ private:
     // vmm_instance_resolve.cpp
     transport::Task<std::string> answer_resolve(std::string body);
     transport::Task<void> await_custody(migrate::Keep wished);
-    formats::Status resolve(migrate::Keep keep, migrate::Fencing fencing);
+    formats::Status resolve(const PersonsWord& word);
     // vmm_instance_salvage.cpp
     transport::Task<std::string> answer_salvage(std::string body);
     transport::Task<void> give_up();

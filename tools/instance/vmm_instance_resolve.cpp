@@ -21,10 +21,6 @@ namespace {
 constexpr std::chrono::seconds settling_limit{5};
 constexpr std::chrono::milliseconds look_every{20};
 
-migrate::Custody custody_of(migrate::Keep keep) {
-    return keep == migrate::Keep::source ? migrate::Custody::source : migrate::Custody::destination;
-}
-
 } // namespace
 
 Task<std::string> VmmInstance::answer_resolve(std::string body) {
@@ -32,23 +28,21 @@ Task<std::string> VmmInstance::answer_resolve(std::string body) {
     if (!request) {
         co_return fail(request.error());
     }
-    if (request->keep() != "source" && request->keep() != "destination") {
-        co_return fail(ErrorCode::invalid_argument, "keep must be \"source\" or \"destination\"");
+    const auto word = persons_word_in(*request);
+    if (!word) {
+        co_return fail(word.error());
     }
-    const auto keep =
-        request->keep() == "source" ? migrate::Keep::source : migrate::Keep::destination;
-    const auto fencing =
-        request->fenced() ? migrate::Fencing::destination_is_dead : migrate::Fencing::none;
     Status done;
     if (!doubt_ && has_running_job()) {
         const auto job = job_;
-        done = co_await job->desk().say(
-            [keep, fencing](migrate::Owner& owner) { return owner.resolve(keep, fencing); });
+        done = co_await job->desk().say([said = *word](migrate::Owner& owner) {
+            return owner.resolve(said.keep, said.assurance);
+        });
         if (done) {
-            done = co_await await_custody(keep);
+            done = co_await await_custody(word->keep);
         }
     } else {
-        done = resolve(keep, fencing);
+        done = resolve(*word);
     }
     if (!done) {
         co_return fail(std::move(done).error());
@@ -58,8 +52,12 @@ Task<std::string> VmmInstance::answer_resolve(std::string body) {
 
 /// Of a hand-over that goes on with what a person has said: its last record decides.
 Task<void> VmmInstance::await_custody(migrate::Keep wished) {
+    const auto custody_now = [this] {
+        const auto last = keeper_->last();
+        return last ? migrate::custody_after(last->record.kind) : migrate::Custody::undetermined;
+    };
     const auto last_look = std::chrono::steady_clock::now() + settling_limit;
-    auto custody = migrate::custody_after(keeper_->last()->record.kind);
+    auto custody = custody_now();
     while (custody == migrate::Custody::undetermined) {
         if (std::chrono::steady_clock::now() >= last_look) {
             co_return fail(
@@ -73,7 +71,7 @@ Task<void> VmmInstance::await_custody(migrate::Keep wished) {
         if (!rested) {
             co_return rested;
         }
-        custody = migrate::custody_after(keeper_->last()->record.kind);
+        custody = custody_now();
     }
     if (custody != custody_of(wished)) {
         co_return fail(
@@ -83,11 +81,14 @@ Task<void> VmmInstance::await_custody(migrate::Keep wished) {
     co_return Status{};
 }
 
-Status VmmInstance::resolve(migrate::Keep keep, migrate::Fencing fencing) {
+Status VmmInstance::resolve(const PersonsWord& word) {
     if (!doubt_) {
-        return fail(ErrorCode::wrong_state, name_.name() + " is not in doubt: " + explain());
+        const auto state = explain();
+        return fail(
+            ErrorCode::wrong_state,
+            fmt::format("{} is not in doubt{}{}", name_.name(), state.empty() ? "" : ": ", state));
     }
-    const auto custody = doubt_->resolve(keep, fencing);
+    const auto custody = doubt_->resolve(word.keep, word.assurance);
     if (!custody) {
         return fail(custody.error());
     }
@@ -95,15 +96,14 @@ Status VmmInstance::resolve(migrate::Keep keep, migrate::Fencing fencing) {
     if (*custody == migrate::Custody::undetermined) {
         return fail(ErrorCode::wrong_state, sentence); // it waits for the arbiter's word, or theirs
     }
-    const bool is_here =
-        (*custody == migrate::Custody::source) == (doubt_->here() == migrate::Keep::source);
+    const bool is_here = *custody == custody_of(doubt_->here());
     epoch_ = doubt_->epoch();
     doubt_.reset();
     situation_ = is_here ? Situation::present : Situation::ended;
     if (!is_here) {
         finish(ExitCode::done);
     }
-    if (*custody != custody_of(keep)) {
+    if (*custody != custody_of(word.keep)) {
         return fail(ErrorCode::wrong_state, sentence);
     }
     return {};

@@ -3,6 +3,7 @@
 
 #include "formats/proto/control.pb.h"
 #include "harness.hpp"
+#include "migrate/ownership/event.hpp"
 #include "vmm/cpu_profile.hpp"
 
 #include <doctest/doctest.h>
@@ -153,6 +154,7 @@ TEST_SUITE("migrate.plan") {
         auto plan = good_plan();
         plan.populated = mib * 100;
         plan.stays_paused = true;
+        plan.arbiter = "file:/mnt/shared";
         plan.downtime_goal = std::chrono::milliseconds{30};
         formats::proto::Plan message;
         to_proto(plan, message);
@@ -165,8 +167,17 @@ TEST_SUITE("migrate.plan") {
         CHECK(back->page_size == plan.page_size);
         CHECK(back->populated == plan.populated);
         CHECK(back->stays_paused);
+        CHECK(back->arbiter == "file:/mnt/shared");
         CHECK(back->has_interrupt_controller);
         CHECK(back->downtime_goal == plan.downtime_goal);
+    }
+
+    TEST_CASE("a plan whose arbiter has a name without end is no plan") {
+        auto plan = good_plan();
+        plan.arbiter = std::string(arbiter_name_limit + 1, 'a');
+        formats::proto::Plan message;
+        to_proto(plan, message);
+        CHECK(from_proto(message).error().code() == ErrorCode::protocol);
     }
 
     TEST_CASE("a plan with regions that are none, empty or overlap is no plan") {

@@ -321,6 +321,42 @@ TEST_SUITE("migrate.ownership.destination_owner") {
         }
     }
 
+    TEST_CASE("without the arbiter a person decides as with local") {
+        constexpr auto gone = Assurance::arbiter_is_gone;
+        Destination waits = in_doubt(shared());
+        CHECK(waits.resolve(Keep::destination, gone) == "refused"); // it has not failed to answer
+        waits(unreachable);
+        CHECK(waits.sentence().find("wherry resolve --no-arbiter") != std::string::npos);
+        CHECK(waits.resolve(Keep::destination, gone) == "write RUNNING(5)");
+        CHECK(waits(written) == "resume");
+        CHECK(waits.machine().record()->arbiter == "local");
+
+        Destination half = in_doubt(shared(true));
+        half(unreachable);
+        CHECK(half.resolve(Keep::destination, gone) == "refused"); // pages of it are missing
+
+        SUBCASE("of one that ran, whether it is this side's still") {
+            for (const R kind : {R::running, R::done}) {
+                Destination ran = restarted(kind, shared());
+                CHECK(ran.resolve(Keep::destination, gone) == "refused");
+                ran(unreachable);
+                CHECK(ran.resolve(Keep::destination) == "refused");
+                CHECK(
+                    ran.resolve(Keep::destination, gone) ==
+                    (kind == R::done ? "write DONE(5)" : "write RUNNING(5)"));
+                CHECK(ran(written) == "send lost(5)");
+                CHECK(ran.state() == "lost");
+                CHECK(ran.machine().record()->arbiter == "local");
+                CHECK(ran(says(R::reclaimed, 6)).empty()); // too late
+                CHECK(ran.boot_again() == "boot");
+
+                Destination taken = restarted(kind, shared());
+                taken(unreachable);
+                CHECK(taken.resolve(Keep::source, gone) == "drop, write ABANDONED(5)");
+            }
+        }
+    }
+
     TEST_CASE("resolve keeps the source before RUNNING, and the destination where it may") {
         CHECK(in_doubt(local()).resolve(Keep::source) == "drop, write ABANDONED(5)");
         CHECK(in_doubt(local()).resolve(Keep::destination) == "write RUNNING(5)");

@@ -61,8 +61,9 @@ public:
         }
         return last;
     }
-    std::string resolve(migrate::Keep keep, migrate::Fencing fencing = migrate::Fencing::none) {
-        return take(machine_->resolve(keep, fencing));
+    std::string
+    resolve(migrate::Keep keep, migrate::Assurance assurance = migrate::Assurance::none) {
+        return take(machine_->resolve(keep, assurance));
     }
     std::string salvage() { return take(machine_->salvage()); }
     std::string end_here() { return take(machine_->end_here()); }

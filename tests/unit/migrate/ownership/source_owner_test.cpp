@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "migrate/ownership/source_owner.hpp"
-
-#include "tests/unit/migrate/ownership/played.hpp"
+#include "tests/unit/migrate/ownership/played_source.hpp"
 
 #include <doctest/doctest.h>
 
@@ -10,53 +8,6 @@ using namespace wherry::tests;
 using M = MessageKind;
 using R = RecordKind;
 using action::Timer;
-
-namespace {
-
-using Source = Played<SourceOwner>;
-
-/// Holds the VM at epoch 4, so that it is offered as 5; connected.
-Source holding() {
-    Source source{SourceOwner::holding(Epoch{4}, std::nullopt, patience)};
-    source(event::Connected{});
-    return source;
-}
-Source restarted(R kind, const Attempt& attempt, std::uint64_t epoch = 5) {
-    return Source{SourceOwner::restarted(record(kind, epoch, attempt), patience)};
-}
-Source offered(const Attempt& attempt) {
-    Source source = holding();
-    source.play({event::GuestStopped{attempt}, event::AllSent{}, written});
-    if (attempt.has_shared_arbiter()) {
-        source(says(R::offered, 5));
-    }
-    REQUIRE(source.state() == "offer");
-    return source;
-}
-Source committed(const Attempt& attempt) {
-    Source source = offered(attempt);
-    if (attempt.has_shared_arbiter()) {
-        source.play({cancelled, says(R::committed, 5), written});
-    } else {
-        source.play({said(M::accept, 5), written});
-    }
-    REQUIRE(source.state() == "committed");
-    return source;
-}
-Source in_doubt(const Attempt& attempt) {
-    Source source = committed(attempt);
-    source.expire(Timer::wait);
-    REQUIRE(source.state() == "in-doubt");
-    return source;
-}
-Source serving() {
-    Source source = committed(local(true));
-    source(said(M::running, 5));
-    REQUIRE(source.state() == "serving");
-    return source;
-}
-
-} // namespace
 
 TEST_SUITE("migrate.ownership.source_owner") {
     TEST_CASE("with arbiter local each record is on the disk before the word that needs it") {
@@ -210,12 +161,58 @@ TEST_SUITE("migrate.ownership.source_owner") {
         CHECK(source(says(R::reclaimed, 6)) == "write RECLAIMED(6)");
     }
 
-    TEST_CASE("an arbiter that cannot be reached before the offer leaves the VM in doubt") {
+    TEST_CASE("what nobody was offered is taken back without an arbiter that is away") {
         Source source = holding();
         source.play({event::GuestStopped{shared()}, event::AllSent{}, written});
-        CHECK(source(unreachable).empty());
-        CHECK(source.state() == "in-doubt"); // the request may be carried out later
-        CHECK(source.expire(Timer::retry) == "send ask(5), ask for RECLAIMED(6)");
+        SUBCASE("at once") {}
+        SUBCASE("it was to be taken back already") {
+            CHECK(source(cancelled).empty()); // the arbiter is being asked
+            CHECK(source.machine().commit_point() == CommitPoint::ahead);
+            CHECK(source.custody() == Custody::source);
+        }
+        CHECK(source(unreachable) == "write RECLAIMED(6)");
+        CHECK(source(written) == "resume");
+        CHECK(source(started).empty()); // there is nobody to be told
+        CHECK(source.state() == "reclaimed");
+        CHECK(source.custody() == Custody::source);
+        // Its request may be carried out yet; the next offer follows it.
+        CHECK(source(event::GuestStopped{shared()}) == "write OFFERED(7)");
+    }
+
+    TEST_CASE("where the arbiter answers it is told what is taken back before the offer") {
+        Source source = holding();
+        source.play({event::GuestStopped{shared()}, event::AllSent{}, written, cancelled});
+        CHECK(source(says(R::offered, 5)) == "ask for RECLAIMED(6)");
+        CHECK(source(says(R::reclaimed, 6)) == "write RECLAIMED(6)");
+    }
+
+    TEST_CASE("an offer that could not be noted is not noted later, while it is taken back") {
+        Source source = holding();
+        source.play({event::GuestStopped{shared()}, event::AllSent{}});
+        CHECK(source(unwritten) == "ask for RECLAIMED(6)");
+        CHECK(source(says(R::offered, 5)).empty()); // the request was lost
+        CHECK(source.expire(Timer::retry) == "ask for RECLAIMED(6)");
+        CHECK(source(says(R::reclaimed, 6)) == "write RECLAIMED(6)");
+    }
+
+    TEST_CASE("an attempt that comes to no offer does not settle what an earlier one owes") {
+        Source source = offered(local());
+        source.play({cut, written, started}); // offered as 5, held as 6
+        source.play({event::GuestStopped{local()}, written, cancelled, written, started});
+        CHECK(source.machine().owes_word());
+        CHECK(source(event::Connected{}) == "send took_back(5)");
+        CHECK(source(said(M::refused, 7)).empty());
+        CHECK(source.machine().owes_word());
+        source(said(M::refused, 5));
+        CHECK_FALSE(source.machine().owes_word());
+    }
+
+    TEST_CASE("a record that cannot be written is no reason to wait for an arbiter") {
+        Source source = holding();
+        source.play({event::GuestStopped{shared()}, event::AllSent{}, written, unreachable});
+        CHECK(source(unwritten).empty());
+        CHECK(source.expire(Timer::retry) == "write RECLAIMED(6)");
+        CHECK(source(written) == "resume");
     }
 
     TEST_CASE("an arbiter with a later record than this side's lets nothing run here") {
@@ -360,98 +357,5 @@ TEST_SUITE("migrate.ownership.source_owner") {
             CHECK(restarted(R::handed_off, local()).state() == "handed-off");
             CHECK(restarted(R::salvaged, local(true), 6).state() == "salvaged");
         }
-    }
-
-    TEST_CASE("resolve is final with local, and the arbiter's with a shared one") {
-        CHECK(offered(local()).resolve(Keep::source) == "refused");
-        CHECK(in_doubt(local()).resolve(Keep::source) == "write RECLAIMED(6)");
-        CHECK(in_doubt(local()).resolve(Keep::destination) == "write HANDED_OFF(5)");
-        CHECK(in_doubt(local(true)).resolve(Keep::destination) == "refused");
-
-        Source source = in_doubt(shared());
-        CHECK(source.resolve(Keep::source) == "refused"); // COMMITTED to the destination
-        CHECK(
-            source.resolve(Keep::source, Fencing::destination_is_dead) ==
-            "ask for RECLAIMED(6) fenced");
-        CHECK(source(says(R::reclaimed, 6)) == "write RECLAIMED(6)");
-
-        CHECK(in_doubt(shared()).resolve(Keep::destination) == "write HANDED_OFF(5)");
-        Source open = restarted(R::offered, shared());
-        CHECK(open.resolve(Keep::destination) == "refused"); // not known to be offered
-        open(says(R::offered, 5));
-        CHECK(open.resolve(Keep::destination) == "ask for COMMITTED(5)");
-        CHECK(open(says(R::committed, 5)) == "write COMMITTED(5)");
-        Source once = restarted(R::offered, shared());
-        once(says(R::offered, 5));
-        once.resolve(Keep::destination);
-        CHECK(once(says(R::offered, 5)) == "read the arbiter"); // it was not carried out
-        once(says(R::offered, 5));
-        CHECK(once.expire(Timer::wait) == "ask for RECLAIMED(6)");
-    }
-
-    TEST_CASE("resolve has a way out either way of a source that has only the name of a VM") {
-        const auto fenced = Fencing::destination_is_dead;
-        SUBCASE("in doubt") {
-            CHECK(
-                restarted(R::committed, local(true)).resolve(Keep::source) == "write RECLAIMED(6)");
-            CHECK(
-                restarted(R::committed, local(true)).resolve(Keep::destination) ==
-                "write HANDED_OFF(5)");
-            CHECK(restarted(R::committed, shared(true)).resolve(Keep::source) == "refused");
-            Source read = restarted(R::committed, shared(true));
-            read(says(R::committed, 5));
-            CHECK(read.resolve(Keep::source, fenced) == "ask for RECLAIMED(6) fenced");
-            CHECK(
-                restarted(R::committed, shared(true)).resolve(Keep::destination) ==
-                "write HANDED_OFF(5)");
-        }
-        SUBCASE("split: not while the destination that has the other half is there") {
-            Source source = restarted(R::committed, local(true));
-            source.play({event::Connected{}, said(M::running, 5)});
-            CHECK(source.state() == "split");
-            CHECK(source.resolve(Keep::source) == "refused");
-            source(cut);
-            CHECK(source.resolve(Keep::source) == "write RECLAIMED(6)");
-            Source there = restarted(R::committed, local(true));
-            there.play({event::Connected{}, said(M::running, 5)});
-            CHECK(there.resolve(Keep::destination) == "write HANDED_OFF(5)");
-        }
-        SUBCASE("never given up: what is there is not whole, and never ran") {
-            const auto source =
-                SourceOwner::restarted(record(R::offered, 5, local(true)), patience);
-            const auto refused = source->resolve(Keep::destination);
-            REQUIRE(!refused);
-            CHECK(refused.error().text().find("keep the source") != std::string::npos);
-            CHECK(source->resolve(Keep::source));
-        }
-        SUBCASE("there is no half of it that could be written") {
-            CHECK(restarted(R::committed, local(true)).salvage() == "refused");
-        }
-        SUBCASE("one that has its memory does not throw it away") {
-            Source source = serving();
-            source(said(M::lost, 5));
-            CHECK(source.state() == "split");
-            CHECK(source.resolve(Keep::destination) == "refused");
-            CHECK(source.resolve(Keep::source) == "refused");
-        }
-    }
-
-    TEST_CASE("salvage is for a half that is given up, and the last word of this side") {
-        Source source = serving();
-        CHECK(source.salvage() == "refused"); // the destination runs it
-        source(said(M::lost, 5));
-        CHECK(source.state() == "split");
-        CHECK(source.salvage() == "write SALVAGED(6)");
-        CHECK(source(said(M::complete, 5)).empty());
-        CHECK(source(unwritten).empty());
-        CHECK(source.expire(Timer::retry) == "write SALVAGED(6)");
-        source(written);
-        CHECK(source.state() == "salvaged");
-        CHECK(source.boot_again() == "refused");
-        CHECK(in_doubt(local()).salvage() == "refused"); // the destination has a whole copy
-        CHECK(in_doubt(local(true)).salvage() == "write SALVAGED(6)");
-        Source alone = serving();
-        alone(cut);
-        CHECK(alone.salvage() == "write SALVAGED(6)");
     }
 }
