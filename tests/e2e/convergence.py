@@ -41,7 +41,7 @@ class Convergence(HostCase):
         return (seen[-1]["checked"] - seen[-1 - reports]["checked"]) / reports
 
     @needs_kvm
-    def test_v07_a_guest_too_fast_is_slowed_down_and_free_again_at_the_destination(self):
+    def test_V07_a_guest_too_fast_is_slowed_down_and_free_again_at_the_destination(self):
         self.start()
         job = json.loads(self.migrate(
             "a", "b", "--bandwidth", "30M", "--downtime", "20ms", "--on-stall", "throttle",
@@ -51,7 +51,7 @@ class Convergence(HostCase):
         self.assert_goes_on(self.destination)
 
     @needs_kvm
-    def test_v02_one_that_must_not_be_slowed_down_stays_and_the_way_out_is_named(self):
+    def test_V02_one_that_must_not_be_slowed_down_stays_and_the_way_out_is_named(self):
         self.start()
         refused = self.migrate(
             "a", "b", "--bandwidth", "30M", "--downtime", "20ms", "--on-stall", "abort", code=1)
@@ -61,7 +61,7 @@ class Convergence(HostCase):
         self.assert_goes_on(self.source)
 
     @needs_kvm
-    def test_v07_cancelling_a_slowed_down_migration_frees_the_guest(self):
+    def test_V07_cancelling_a_slowed_down_migration_frees_the_guest(self):
         self.start()
         before = self.dirtied_in(self.source, 5)
         self.migrate(

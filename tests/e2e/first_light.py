@@ -46,7 +46,7 @@ class FirstLight(HostCase):
             source = target
         self.wherry("migrate", source.name, "--to", "x:1", "--tls", "pki", "--streams", "17", code=2)
 
-    def test_a_guest_checks_every_page_at_the_destination(self):
+    def test_C02_C03_a_guest_checks_every_page_at_the_destination(self):
         self.pki()
         self.run_vm("a").wait_for_reports(3)
         b = self.receive_vm("b")
@@ -55,7 +55,21 @@ class FirstLight(HostCase):
         wait_until("a whole sweep", lambda: b.reports()[-1]["sweeps"] >= first + 2)
         self.assert_no_errors(b.reports())
 
-    def test_a_paused_guest_moves_paused(self):
+    def test_C01_C04_memory_of_one_kind_and_a_guest_that_does_nothing(self):
+        self.pki()
+        for name, options in {
+                "idle": "zero=100 touch=0 check-zero=0 hot=1M rate=0 check=0 report=100",
+                "zero": "zero=90 random=10 hot=1M rate=100 check=2000 report=100",
+                "random": "zero=0 compressible=0 random=100 hot=1M rate=100 check=2000 report=100",
+        }.items():
+            with self.subTest(memory=name):
+                ring = " ring=0" if "ring=0" in self.guest_options else ""
+                self.run_vm(name, options=options + ring).wait_for_reports(2)
+                there = self.receive_vm(f"{name}-there")
+                self.migrate(name, there.name)
+                self.assert_no_errors(there.wait_for_reports(3))
+
+    def test_C08_a_paused_guest_moves_paused(self):
         self.pki()
         self.run_vm("a").wait_for_reports(2)
         self.wherry("pause", "a")
@@ -79,7 +93,7 @@ class FirstLight(HostCase):
 
 
 class Jobs(HostCase):
-    def test_cancel_leaves_the_vm_running_here(self):
+    def test_X01_X02_cancel_leaves_the_vm_running_here(self):
         self.pki()
         a = self.run_vm("a")
         a.wait_for_reports(2)
@@ -93,6 +107,7 @@ class Jobs(HostCase):
         wait_until("pages to flow", lambda: self.status("a").get("job", {}).get("progress", {}).get("wire_bytes", 0) > 0)
         self.wherry("pause", "a", code=1)
         self.wherry("cancel", "a")
+        self.wherry("cancel", "a")  # it says what there is to say, and changes nothing
         self.assertEqual(self.status("a")["job"]["state"], "cancelled")
         self.assert_goes_on(a)
         wait_until("the destination to go", lambda: b.process.poll() is not None)
@@ -100,8 +115,11 @@ class Jobs(HostCase):
         self.receive_vm("c")
         self.migrate("a", "c")
         self.assert_goes_on(self.instances[-1])
+        late = self.wherry("cancel", "c", code=1)
+        self.assertIn("too late", late.stderr)
+        self.assert_goes_on(self.instances[-1])
 
-    def test_the_first_interrupt_of_the_client_cancels(self):
+    def test_X04_the_first_interrupt_of_the_client_cancels(self):
         self.pki()
         a = self.run_vm("a")
         a.wait_for_reports(2)
@@ -116,7 +134,7 @@ class Jobs(HostCase):
         self.assertEqual(client.returncode, 3, said)
         self.assert_goes_on(a)
 
-    def test_a_job_outlives_its_client(self):
+    def test_X04_a_job_outlives_its_client(self):
         self.pki()
         self.run_vm("a").wait_for_reports(2)
         b = self.receive_vm("b")

@@ -46,7 +46,7 @@ class PlanRefusals(HostCase):
         # Its place is still free for a VM that fits.
         self.assertEqual(self.names()["b"], "listening")
 
-    def test_too_little_memory(self):
+    def test_F05_too_little_memory(self):
         self.pki()
         self.run_vm("a", memory="4G", options="zero=100 touch=0 check-zero=0 hot=1M").wait_for_reports(1)
         self.receive_vm("b", preexec=limit_address_space)

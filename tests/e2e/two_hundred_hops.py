@@ -10,7 +10,7 @@ HOPS = int(os.environ.get("WHERRY_HOPS", "200"))
 
 
 class TwoHundredHops(HostCase):
-    def test_the_guest_never_sees_a_wrong_page(self):
+    def test_C09_the_guest_never_sees_a_wrong_page(self):
         self.pki()
         if not is_soft():
             self.guest_options = "zero=50 compressible=25 random=25 hot=4M rate=5000 report=20"

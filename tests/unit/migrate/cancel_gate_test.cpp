@@ -10,7 +10,7 @@
 using namespace wherry::migrate;
 
 TEST_SUITE("migrate.cancel_gate") {
-    TEST_CASE("a request before the line is honoured, one after it is too late") {
+    TEST_CASE("X01 X02 a request before the line is honoured, one after it is too late") {
         boost::asio::io_context io;
         CancelGate early{io.get_executor()};
         CHECK(early.request_cancel() == CancelAnswer::will_cancel);
@@ -23,7 +23,7 @@ TEST_SUITE("migrate.cancel_gate") {
         CHECK_FALSE(late.is_requested());
     }
 
-    TEST_CASE("the session hears of a request once, also of one that came before it") {
+    TEST_CASE("X02 the session hears of a request once, also of one that came before it") {
         boost::asio::io_context io;
         CancelGate gate{io.get_executor()};
         int heard = 0;
@@ -50,7 +50,7 @@ TEST_SUITE("migrate.cancel_gate") {
         CHECK_FALSE(heard);
     }
 
-    TEST_CASE("of a request and the line exactly one wins, whatever the threads do") {
+    TEST_CASE("X01 of a request and the line exactly one wins, whatever the threads do") {
         boost::asio::io_context io;
         for (int i = 0; i < 200; ++i) {
             CancelGate gate{io.get_executor()};

@@ -45,7 +45,7 @@ void check_that_nobody_doubted(const Tally& tally) {
 } // namespace
 
 TEST_SUITE("migrate.each_step_fails") {
-    TEST_CASE("the connection is cut at each step of the source") {
+    TEST_CASE("F03 F08 the connection is cut at each step of the source") {
         const auto tally = fail_at_each_step(
             Where::source,
             [](Attempt&, Script& script) { script.fault = Fault::cut; },
@@ -53,7 +53,7 @@ TEST_SUITE("migrate.each_step_fails") {
         check_that_both_kinds_of_failure_were_met(tally);
     }
 
-    TEST_CASE("the connection is cut at each step of the destination") {
+    TEST_CASE("F03 F08 the connection is cut at each step of the destination") {
         const auto tally = fail_at_each_step(
             Where::destination,
             [](Attempt&, Script& script) { script.fault = Fault::cut; },
@@ -83,7 +83,7 @@ TEST_SUITE("migrate.each_step_fails") {
         check_that_both_kinds_of_failure_were_met(tally);
     }
 
-    TEST_CASE("the source falls silent at each step") {
+    TEST_CASE("X03 the source falls silent at each step") {
         const auto tally = fail_at_each_step(
             Where::source,
             [](Attempt& attempt, Script& script) {
@@ -95,7 +95,7 @@ TEST_SUITE("migrate.each_step_fails") {
         check_that_both_kinds_of_failure_were_met(tally);
     }
 
-    TEST_CASE("the destination falls silent at each step") {
+    TEST_CASE("X03 the destination falls silent at each step") {
         const auto tally = fail_at_each_step(
             Where::destination,
             [](Attempt& attempt, Script& script) {
@@ -107,7 +107,7 @@ TEST_SUITE("migrate.each_step_fails") {
         check_that_both_kinds_of_failure_were_met(tally);
     }
 
-    TEST_CASE("the source's user cancels at each step, and the answer is the truth") {
+    TEST_CASE("X01 the source's user cancels at each step, and the answer is the truth") {
         std::optional<migrate::CancelAnswer> answer;
         const auto tally = fail_at_each_step(
             Where::source,
@@ -134,7 +134,7 @@ TEST_SUITE("migrate.each_step_fails") {
         CHECK(tally.handed_off > 1); // too late at least once
     }
 
-    TEST_CASE("the destination's user cancels at each step, and the answer is the truth") {
+    TEST_CASE("X01 the destination's user cancels at each step, and the answer is the truth") {
         std::optional<migrate::CancelAnswer> answer;
         const auto tally = fail_at_each_step(
             Where::destination,
@@ -159,7 +159,7 @@ TEST_SUITE("migrate.each_step_fails") {
         CHECK(tally.handed_off > 1);
     }
 
-    TEST_CASE("a bulk channel is cut at each step of either side") {
+    TEST_CASE("F03 F08 a bulk channel is cut at each step of either side") {
         for (const Where where : {Where::source_bulk, Where::destination_bulk}) {
             CAPTURE(static_cast<int>(where));
             check_that_nobody_doubted(fail_at_each_step(
@@ -177,7 +177,7 @@ TEST_SUITE("migrate.each_step_fails") {
         }
     }
 
-    TEST_CASE("a bulk channel falls silent at each step of either side") {
+    TEST_CASE("X03 a bulk channel falls silent at each step of either side") {
         for (const Where where : {Where::source_bulk, Where::destination_bulk}) {
             CAPTURE(static_cast<int>(where));
             check_that_nobody_doubted(fail_at_each_step(
@@ -191,7 +191,7 @@ TEST_SUITE("migrate.each_step_fails") {
         }
     }
 
-    TEST_CASE("either user cancels at each step of a bulk channel") {
+    TEST_CASE("X01 either user cancels at each step of a bulk channel") {
         for (const Where where : {Where::source_bulk, Where::destination_bulk}) {
             CAPTURE(static_cast<int>(where));
             const bool at_source = where == Where::source_bulk;

@@ -74,7 +74,8 @@ TEST_SUITE("migrate.loopback") {
         CHECK(test.attempt.received->report.rounds.size() == report.rounds.size());
     }
 
-    TEST_CASE("pages that were never touched, and zero pages in the first round, are not sent") {
+    TEST_CASE(
+        "C04 pages that were never touched, and zero pages in the first round, are not sent") {
         Loopback test;
         TestMachineOptions options;
         options.memory = mib * 256;
@@ -87,7 +88,7 @@ TEST_SUITE("migrate.loopback") {
         CHECK(test.attempt.sent->report.wire_bytes < mib);
     }
 
-    TEST_CASE("a page that becomes zero after it was sent is zero on the destination") {
+    TEST_CASE("C04 a page that becomes zero after it was sent is zero on the destination") {
         Loopback test;
         TestMachineOptions options;
         options.writes_per_fetch = 200; // each fifth version is a zero page
@@ -100,7 +101,7 @@ TEST_SUITE("migrate.loopback") {
         }));
     }
 
-    TEST_CASE("a guest that writes from a thread of its own loses nothing") {
+    TEST_CASE("C03 a guest that writes from a thread of its own loses nothing") {
         for (std::uint32_t seed = 0; seed < 5; ++seed) {
             Loopback test;
             TestMachineOptions options;
@@ -115,7 +116,7 @@ TEST_SUITE("migrate.loopback") {
         }
     }
 
-    TEST_CASE("RAM on both sides of the hole below 4 GiB arrives") {
+    TEST_CASE("C05 RAM on both sides of the hole below 4 GiB arrives") {
         Loopback test;
         TestMachineOptions options;
         options.memory = mib * 3072 + mib * 2;
@@ -125,7 +126,7 @@ TEST_SUITE("migrate.loopback") {
         CHECK(test.attempt.sent->state == SourceState::handed_off);
     }
 
-    TEST_CASE("a paused guest arrives paused") {
+    TEST_CASE("C08 a paused guest arrives paused") {
         Loopback test;
         TestMachine machine{{}, test.witness};
         machine.fill(50);
@@ -136,7 +137,7 @@ TEST_SUITE("migrate.loopback") {
         CHECK(test.attempt.arrived().check() == "");
     }
 
-    TEST_CASE("a guest goes there and back and there again") {
+    TEST_CASE("C09 a guest goes there and back and there again") {
         Loopback test;
         std::unique_ptr<vmm::Machine> here = running_machine(test.witness);
         for (int hop = 0; hop < 10; ++hop) {
@@ -174,7 +175,7 @@ TEST_SUITE("migrate.loopback") {
         CHECK(told.back().memory == machine->memory().size());
     }
 
-    TEST_CASE("a guest that dirties too fast stays, at full speed, with the remedy named") {
+    TEST_CASE("V02 a guest that dirties too fast stays, at full speed, with the remedy named") {
         Loopback test;
         TestMachineOptions options;
         options.memory = mib * 64;
@@ -197,7 +198,7 @@ TEST_SUITE("migrate.loopback") {
         CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
     }
 
-    TEST_CASE("the same guest arrives where the user accepts any blackout") {
+    TEST_CASE("V03 the same guest arrives where the user accepts any blackout") {
         Loopback test;
         TestMachineOptions options;
         options.memory = mib * 64;
@@ -212,7 +213,7 @@ TEST_SUITE("migrate.loopback") {
         CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
     }
 
-    TEST_CASE("a guest too fast for its link is slowed down, and not a moment longer") {
+    TEST_CASE("V07 a guest too fast for its link is slowed down, and not a moment longer") {
         Loopback test;
         TestMachineOptions options;
         options.memory = mib * 16;
@@ -324,7 +325,7 @@ TEST_SUITE("migrate.loopback") {
         CHECK(test.attempt.sent->report.rounds[0].duration > 300ms);
     }
 
-    TEST_CASE("a destination without the means refuses before a machine or a page exists") {
+    TEST_CASE("F05 a destination without the means refuses before a machine or a page exists") {
         Loopback test;
         test.attempt.destination.available_memory = []() -> formats::Result<formats::Bytes> {
             return mib * 50;

@@ -104,14 +104,14 @@ TEST_SUITE("migrate.fault_queue") {
 }
 
 TEST_SUITE("migrate.latency_histogram") {
-    TEST_CASE("nothing recorded: nothing to say") {
+    TEST_CASE("P06 nothing recorded: nothing to say") {
         const LatencyHistogram histogram;
         CHECK(histogram.count() == 0);
         CHECK(histogram.percentile(99) == 0us);
         CHECK(histogram.longest() == 0us);
     }
 
-    TEST_CASE("a percentile is at most an eighth above the truth, and never below it") {
+    TEST_CASE("P06 a percentile is at most an eighth above the truth, and never below it") {
         LatencyHistogram histogram;
         for (int us = 1; us <= 100'000; ++us) {
             histogram.record(std::chrono::microseconds{us});
@@ -124,7 +124,7 @@ TEST_SUITE("migrate.latency_histogram") {
         CHECK(histogram.percentile(100) == 100ms);
     }
 
-    TEST_CASE("durations beyond any sense are counted, too") {
+    TEST_CASE("P06 durations beyond any sense are counted, too") {
         LatencyHistogram histogram;
         histogram.record(-1us);
         histogram.record(48h);
@@ -133,7 +133,7 @@ TEST_SUITE("migrate.latency_histogram") {
         CHECK(histogram.percentile(50) <= 1us);
     }
 
-    TEST_CASE("two merged are as one that recorded both") {
+    TEST_CASE("P06 two merged are as one that recorded both") {
         LatencyHistogram a;
         LatencyHistogram b;
         LatencyHistogram both;

@@ -21,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -114,6 +115,42 @@ void pauses_and_resumes(HypervisorChoice choice) {
         CHECK(counter(*machine) == stopped);
     }
     CHECK(counter(*machine) > 0);
+}
+
+std::vector<std::byte> contents(Machine& machine) {
+    std::vector<std::byte> bytes(machine.memory().size().value());
+    must(machine.memory().read(formats::Gpa{0}, bytes));
+    return bytes;
+}
+
+/// C07: what is sent of it while it stands still is the whole truth, and stays so.
+void is_written_by_nobody_while_paused(HypervisorChoice choice) {
+    auto machine = make_with(choice, tests::count_in_memory);
+    const bool has_log = machine->backend().has_dirty_log;
+    const auto ram = machine->memory().regions().front().pages;
+    std::vector<std::uint64_t> log((ram.count().value() + 63) / 64);
+    const auto is_dirtied = [&] {
+        std::ranges::fill(log, 0);
+        must(machine->partition().fetch_dirty_log(ram, log));
+        return std::ranges::any_of(log, [](std::uint64_t word) { return word != 0; });
+    };
+    if (has_log) {
+        must(machine->partition().start_dirty_log());
+        (void)is_dirtied(); // the first answer may be everything
+    }
+    must(machine->resume());
+    wait_for_progress(*machine);
+    must(machine->pause());
+    if (has_log) {
+        CHECK(is_dirtied());
+    }
+    const auto stood = contents(*machine);
+    must(machine->save());
+    std::this_thread::sleep_for(std::chrono::milliseconds{20}); // for whoever might still write
+    CHECK(contents(*machine) == stood);
+    if (has_log) {
+        CHECK_FALSE(is_dirtied());
+    }
 }
 
 /// Hears of the one page that a vCPU waits for.
@@ -372,6 +409,9 @@ void run_all(std::string_view name) {
     }
     SUBCASE("it pauses and resumes any number of times") {
         pauses_and_resumes(choice);
+    }
+    SUBCASE("C07 nobody writes to its memory while it is paused") {
+        is_written_by_nobody_while_paused(choice);
     }
     SUBCASE("a pause may have a limit, after which it goes on") {
         a_pause_may_have_a_limit(choice, vmm::IfLate::goes_on);
