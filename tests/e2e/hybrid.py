@@ -13,6 +13,8 @@ class Hybrid(HostCase):
     def setUp(self):
         super().setUp()
         self.slowly = self.write_faster_than_precopy()
+        # So that a guest on a busy host touches pages before they have all been pushed.
+        self.late = ["--postcopy-bandwidth", "4M" if is_soft() else "40M"]
         self.pki()
         self.a = self.run_vm("a")
         self.a.wait_for_reports(3)
@@ -30,7 +32,7 @@ class Hybrid(HostCase):
 
     def test_V04_P01_a_guest_goes_on_before_its_memory_is_all_there(self):
         b = self.receive_vm("b")
-        done = self.migrate("a", "b", *self.slowly, "--json")
+        done = self.migrate("a", "b", *self.slowly, *self.late, "--json")
         last = json.loads(done.stdout.splitlines()[-1])
         self.assertEqual(last["state"], "done")
         self.assertNotIn("made again", str(last["report"].get("notes")))  # one connection for all
@@ -52,7 +54,7 @@ class Hybrid(HostCase):
         b = self.receive_vm("b")
         # Minutes, and then a stall that would leave it here.
         self.migrate(
-            "a", "b", "--bandwidth", "100K", "--on-stall", "abort", "--detach")
+            "a", "b", "--bandwidth", "100K", *self.late, "--on-stall", "abort", "--detach")
         wait_until("pages on the wire", lambda: self.progress("a").get("wire_bytes", 0) > 0)
         job = json.loads(self.wherry("postcopy", "a", "--json").stdout)
         self.assertEqual((job["kind"], job["state"]), ("migrate", "running"))
