@@ -61,6 +61,7 @@ class Hybrid(HostCase):
         wait_until("the source to go", lambda: self.names() == {"b": "running"})
         self.assertEqual(self.a.process.wait(30), 0)
         self.assert_a_whole_sweep(b)
+        wait_until("its report", lambda: self.status("b")["job"]["state"] == "done")
         report = self.status("b")["job"]["report"]
         self.assertGreater(report["faults"]["count"], 0)
         self.assertEqual(report.get("notes", []), [])
