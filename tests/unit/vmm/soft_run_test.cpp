@@ -110,7 +110,13 @@ TEST_SUITE("vmm.soft_run") {
             guest = std::move(next);
             REQUIRE(answers.errors == 0);
         }
-        CHECK(answers.sequence > 0);
+        // All kicks so far may have come before the guest's first turn.
+        TimerKick kicker{*guest->vcpu};
+        while (answers.sequence == 0) {
+            kicker.kick_soon();
+            REQUIRE(guest->vcpu->run(answers) == ExitReason::kicked);
+            REQUIRE(answers.errors == 0);
+        }
     }
 
     TEST_CASE("a kick before run ends it at once and only once") {
