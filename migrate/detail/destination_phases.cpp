@@ -133,13 +133,11 @@ Task<void> DestinationSession::make_machine() {
 /// One that this host does not reach would be found out when the guest stands still. What it says
 /// is of no interest yet.
 Task<void> DestinationSession::consult_arbiter() {
-    Attempt attempt;
-    attempt.arbiter = plan_.arbiter;
-    if (plan_.arbiter.empty() || !attempt.has_shared_arbiter()) {
+    if (plan_.arbiter.empty() || !is_shared_arbiter(plan_.arbiter)) {
         co_return Status{};
     }
     auto ask = [this] {
-        return options_.keeper->ask(
+        return ask_arbiter(
             {.arbiter = plan_.arbiter, .wanted = std::nullopt, .asker = Asker::destination});
     };
     auto says = co_await on_worker(ask);

@@ -233,7 +233,7 @@ Task<void> SourceSession::send_word(MessageKind kind, Epoch epoch) {
     if (kind != MessageKind::offer) {
         co_return co_await link_.say(message_of(kind, epoch));
     }
-    if (options_.arbiter != "local" && !gate_.close()) {
+    if (is_shared_arbiter(options_.arbiter) && !gate_.close()) {
         runner_.tell(event::Cancelled{});
         co_return Status{};
     }

@@ -43,11 +43,11 @@ Task<void> SourceSession::connect() {
 /// One that is away, or has another's record of the VM, would be found out when the guest stands
 /// still.
 Task<void> SourceSession::consult_arbiter() {
-    if (options_.arbiter == "local") {
+    if (!is_shared_arbiter(options_.arbiter)) {
         co_return Status{};
     }
     auto ask = [this] {
-        return options_.keeper->ask(
+        return ask_arbiter(
             {.arbiter = options_.arbiter, .wanted = std::nullopt, .asker = Asker::source});
     };
     auto says = co_await on_worker(ask);

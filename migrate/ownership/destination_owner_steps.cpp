@@ -24,8 +24,8 @@ DestinationOwnerState after_restart(const std::optional<OwnershipRecord>& last) 
         return DestinationOwnerState::abandoned;
     case RecordKind::running:
     case RecordKind::done:
-        return last->arbiter == "local" ? DestinationOwnerState::lost
-                                        : DestinationOwnerState::in_doubt;
+        return is_shared_arbiter(last->arbiter) ? DestinationOwnerState::in_doubt
+                                                : DestinationOwnerState::lost;
     case RecordKind::salvaged:
         return DestinationOwnerState::salvaged;
     case RecordKind::offered:

@@ -38,7 +38,7 @@ struct Attempt {
     std::string arbiter = "local"; ///< or a shared one's name, "file:DIR" for example
     std::string migration_id;
     bool pages_missing = false; ///< post-copy: the destination is to start without some pages
-    [[nodiscard]] bool has_shared_arbiter() const { return arbiter != "local"; }
+    [[nodiscard]] bool has_shared_arbiter() const { return is_shared_arbiter(arbiter); }
     friend bool operator==(const Attempt&, const Attempt&) = default;
 };
 

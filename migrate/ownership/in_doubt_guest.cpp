@@ -20,7 +20,7 @@ Result<Custody> InDoubtGuest::resolve(Keep keep, Assurance assurance) {
     const auto last = owner_->record();
     const bool is_source = here_ == Keep::source;
     const bool is_without_arbiter = assurance == Assurance::arbiter_is_gone;
-    if (last && last->arbiter != "local" && (is_source || is_without_arbiter)) {
+    if (last && is_shared_arbiter(last->arbiter) && (is_source || is_without_arbiter)) {
         // What it says comes before a person's word. Where it cannot be reached that word may do,
         // of a VM that was given up here already, or of an arbiter that is gone.
         auto follows = carry_out(action::AskArbiter{

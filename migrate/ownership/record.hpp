@@ -39,6 +39,11 @@ constexpr bool is_of_source(RecordKind kind) noexcept {
 /// says next decides, or nobody has it any more.
 Custody custody_after(RecordKind kind) noexcept;
 
+/// Whether the arbiter of this name is one that both hosts ask, and not "local".
+constexpr bool is_shared_arbiter(std::string_view name) noexcept {
+    return name != "local";
+}
+
 /// One record of a journal. The last one alone is all that a restarted process needs.
 struct OwnershipRecord {
     RecordKind kind{};

@@ -59,6 +59,13 @@ public:
         const std::lock_guard held{mutex_};
         return records_;
     }
+    [[nodiscard]] std::vector<migrate::RecordKind> kinds() const {
+        std::vector<migrate::RecordKind> kinds;
+        for (const auto& written : records()) {
+            kinds.push_back(written.kind);
+        }
+        return kinds;
+    }
     int failures_left = 0;            ///< of the next writes
     MemoryArbiter* arbiter = nullptr; ///< outlives this
     unsigned answers_left = ~0U;      ///< then it is away

@@ -54,7 +54,7 @@ Status VmmInstance::open_journal() {
 /// A shared arbiter may have given the VM back to its source meanwhile, by the word of a person who
 /// held this host to be dead for good.
 Status VmmInstance::check_held(const migrate::OwnershipRecord& record) {
-    if (record.arbiter == "local") {
+    if (!migrate::is_shared_arbiter(record.arbiter)) {
         return {};
     }
     const auto says = keeper_->ask(

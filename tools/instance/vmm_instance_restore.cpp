@@ -52,7 +52,7 @@ bool is_gone(migrate::RecordKind last) {
 }
 
 bool has_arbiter(const migrate::ImageDescription& image, AskArbiter ask) {
-    return ask == AskArbiter::yes && image.arbiter != "local";
+    return ask == AskArbiter::yes && migrate::is_shared_arbiter(image.arbiter);
 }
 
 template <typename Image>

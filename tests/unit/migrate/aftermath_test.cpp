@@ -34,14 +34,6 @@ OwnershipRecord record(RecordKind kind, std::uint64_t epoch = 8, bool pages_miss
         .migration_id = "m-1"};
 }
 
-std::vector<RecordKind> kinds(const tests::MemoryKeeper& keeper) {
-    std::vector<RecordKind> found;
-    for (const auto& written : keeper.records()) {
-        found.push_back(written.kind);
-    }
-    return found;
-}
-
 class Listener final : public migrate::Observer {
 public:
     void progressed(const migrate::ProgressSnapshot& now) override {
@@ -164,7 +156,7 @@ TEST_SUITE("migrate.aftermath") {
         const auto outcome = it.settle();
         CHECK(outcome.state == SourceOwnerState::handed_off);
         CHECK(it.boots == 0);
-        CHECK(kinds(it.source_keeper) == std::vector{RecordKind::handed_off});
+        CHECK(it.source_keeper.kinds() == std::vector{RecordKind::handed_off});
         CHECK(it.destination_keeper.records().empty());
         REQUIRE(it.asked.size() == 1);
         CHECK(it.asked.front().channel.epoch == Epoch{7});
@@ -183,8 +175,8 @@ TEST_SUITE("migrate.aftermath") {
             CHECK(outcome.state == SourceOwnerState::reclaimed);
             CHECK(outcome.epoch == Epoch{9});
             CHECK(it.boots == 1);
-            CHECK(kinds(it.source_keeper) == std::vector{RecordKind::reclaimed});
-            CHECK(kinds(it.destination_keeper) == std::vector{RecordKind::abandoned});
+            CHECK(it.source_keeper.kinds() == std::vector{RecordKind::reclaimed});
+            CHECK(it.destination_keeper.kinds() == std::vector{RecordKind::abandoned});
         }
     }
 
@@ -193,7 +185,7 @@ TEST_SUITE("migrate.aftermath") {
         it.answer_as([] { return DestinationOwner::restarted(std::nullopt, {}); });
         CHECK(it.settle().state == SourceOwnerState::reclaimed);
         CHECK(it.boots == 1);
-        CHECK(kinds(it.destination_keeper) == std::vector{RecordKind::abandoned});
+        CHECK(it.destination_keeper.kinds() == std::vector{RecordKind::abandoned});
         CHECK(it.destination_keeper.records().front().epoch == Epoch{8});
     }
 
@@ -293,7 +285,7 @@ TEST_SUITE("migrate.aftermath") {
         CHECK(outcome.state == SourceOwnerState::lost);
         CHECK(it.boots == 1);
         CHECK(outcome.sentence.find("the kernel is not there") != std::string::npos);
-        CHECK(kinds(it.source_keeper) == std::vector{RecordKind::reclaimed});
+        CHECK(it.source_keeper.kinds() == std::vector{RecordKind::reclaimed});
     }
 
     TEST_CASE("F06: a disk that fails delays what it must, and nothing is booted before") {
@@ -301,7 +293,7 @@ TEST_SUITE("migrate.aftermath") {
         it.source_keeper.failures_left = 2;
         it.answer_as([] { return DestinationOwner::restarted(record(RecordKind::accepted), {}); });
         it.options.boot = [&]() -> formats::Status {
-            CHECK(kinds(it.source_keeper) == std::vector{RecordKind::reclaimed});
+            CHECK(it.source_keeper.kinds() == std::vector{RecordKind::reclaimed});
             ++it.boots;
             return {};
         };

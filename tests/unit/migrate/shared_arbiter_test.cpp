@@ -32,14 +32,6 @@ struct Shared {
     Attempt attempt{io};
 };
 
-std::vector<RecordKind> kinds(const MemoryKeeper& keeper) {
-    std::vector<RecordKind> kinds;
-    for (const auto& record : keeper.records()) {
-        kinds.push_back(record.kind);
-    }
-    return kinds;
-}
-
 bool says(const formats::Error& error, std::string_view what) {
     return error.text().find(what) != std::string::npos;
 }
@@ -122,7 +114,7 @@ TEST_SUITE("migrate.shared_arbiter") {
         CHECK(sent.epoch == Epoch{9});
         CHECK(says(*sent.error, "arbiter file:/arbiter cannot be reached"));
         CHECK(
-            kinds(test.attempt.source_keeper) ==
+            test.attempt.source_keeper.kinds() ==
             std::vector{RecordKind::offered, RecordKind::reclaimed});
         CHECK(rule_broken(test.attempt, *machine, test.witness) == "");
         CHECK(test.witness.running() == 1);
