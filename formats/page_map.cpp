@@ -21,6 +21,10 @@ static_assert(entry_at::chunk + sizeof(std::uint32_t) == page_map_entry_size);
 
 } // namespace
 
+Gfn first_page_in(std::span<const std::byte, page_map_entry_size> entry) noexcept {
+    return Gfn{load_little<std::uint64_t>(entry, entry_at::first)};
+}
+
 std::vector<std::byte> encode_page_map(std::span<const PageMapEntry> entries) {
     invariant(entries.size() <= page_map_entries_limit, "a page map is cut into sections");
     std::vector<std::byte> payload(entries.size() * page_map_entry_size);

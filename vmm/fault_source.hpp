@@ -56,6 +56,12 @@ public:
         FaultListener& listener,
         MemoryBefore before) = 0;
 
+    /// After arm() with `untouched`: of what was said to be missing only this is (bitmaps as there,
+    /// of nothing that was not). The rest is zero and nobody places it; whoever waits for some of
+    /// it goes on. What of the rest the listener was told of.
+    virtual formats::Result<std::vector<formats::PageRange>>
+    narrow(std::span<const formats::PageBitmap> missing) = 0;
+
     /// Puts contents in place and wakes who waits for them. A page that is there already is left
     /// alone, for the guest may have written it since: with this one rule pages may be pushed,
     /// asked for and sent again at the same time. How many were placed. After an error the pages

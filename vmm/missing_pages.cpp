@@ -12,6 +12,7 @@ using formats::Gfn;
 using formats::PageBitmap;
 using formats::PageCount;
 using formats::PageRange;
+using formats::Result;
 using formats::Status;
 
 namespace {
@@ -79,16 +80,21 @@ void MissingPages::for_each_part(PageRange pages, Function&& function) {
     }
 }
 
-Status MissingPages::begin(std::span<const PageBitmap> missing) {
-    const std::scoped_lock held{lock_};
+Status MissingPages::check_ram(std::span<const PageBitmap> bitmaps) const {
     const bool is_this_ram =
-        std::ranges::equal(missing, regions_, [](const PageBitmap& bitmap, const Region& region) {
+        std::ranges::equal(bitmaps, regions_, [](const PageBitmap& bitmap, const Region& region) {
             return bitmap.pages() == region.missing.pages();
         });
-    if (!is_this_ram) {
-        return fail(
-            ErrorCode::invalid_argument,
-            "pages are said to be missing of RAM that is not this one");
+    return is_this_ram ? Status{}
+                       : fail(
+                             ErrorCode::invalid_argument,
+                             "pages are said to be missing of RAM that is not this one");
+}
+
+Status MissingPages::begin(std::span<const PageBitmap> missing) {
+    const std::scoped_lock held{lock_};
+    if (auto good = check_ram(missing); !good) {
+        return good;
     }
     std::uint64_t count = 0;
     for (std::size_t number = 0; number < regions_.size(); ++number) {
@@ -97,6 +103,28 @@ Status MissingPages::begin(std::span<const PageBitmap> missing) {
     }
     count_ = count;
     return {};
+}
+
+Result<std::vector<PageRange>> MissingPages::narrow(std::span<const PageBitmap> missing) {
+    const std::scoped_lock held{lock_};
+    if (auto good = check_ram(missing); !good) {
+        return fail(std::move(good).error());
+    }
+    std::vector<PageRange> left;
+    std::uint64_t count = 0;
+    for (std::size_t number = 0; number < regions_.size(); ++number) {
+        Region& region = regions_[number];
+        PageBitmap kept = missing[number];
+        kept.merge(region.claimed);
+        region.missing.intersect(kept);
+        count += region.missing.count().value();
+        PageBitmap gone = region.asked;
+        gone.subtract(region.missing);
+        region.asked.subtract(gone);
+        for_each_run(gone, gone.pages(), [&](PageRange run) { left.push_back(run); });
+    }
+    count_ = count;
+    return left;
 }
 
 void MissingPages::take_from(PageBitmap& pages) const {

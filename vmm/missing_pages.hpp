@@ -25,6 +25,11 @@ public:
     /// the bitmaps are not of the regions, in their order.
     formats::Status begin(std::span<const formats::PageBitmap> missing);
 
+    /// Of what is missing only these pages stay so, and what is claimed. What of the others was
+    /// asked for. invalid_argument as begin().
+    formats::Result<std::vector<formats::PageRange>>
+    narrow(std::span<const formats::PageBitmap> missing);
+
     void clear();
     /// Takes what is missing out of a bitmap of a whole region.
     void take_from(formats::PageBitmap& pages) const;
@@ -48,6 +53,7 @@ private:
     struct Region {
         formats::PageBitmap missing, claimed, asked;
     };
+    formats::Status check_ram(std::span<const formats::PageBitmap> bitmaps) const;
     template <typename Function>
     void for_each_part(formats::PageRange pages, Function&& function);
 

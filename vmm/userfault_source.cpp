@@ -246,6 +246,19 @@ Status UserfaultSource::disarm() {
     return forget();
 }
 
+/// Who faults on one of them again finds a hole.
+Result<std::vector<PageRange>> UserfaultSource::narrow(std::span<const PageBitmap> missing) {
+    const std::shared_lock using_it{in_use_};
+    auto left = missing_.narrow(missing);
+    if (left) {
+        for (const PageRange run : *left) {
+            userfault_.wake(
+                address_of(region_of(run.first()), run.first()), formats::bytes_of(run.count()));
+        }
+    }
+    return left;
+}
+
 Status UserfaultSource::write(PageRange run, std::span<const std::byte> bytes) const {
     Bytes at = offset_of(region_of(run.first()), run.first());
     while (!bytes.empty()) {

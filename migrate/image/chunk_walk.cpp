@@ -51,24 +51,6 @@ note_run(PageMapBuilder& found, const ChunkRules& rules, PageRange pages, std::u
     return {};
 }
 
-Status take_counting(
-    PageRange pages,
-    std::span<const std::byte> bytes,
-    ChunkRange chunks,
-    const PageMap& map,
-    const TakePages& take) {
-    Status done;
-    map.for_each_in(chunks, pages, [&](PageRange part) {
-        if (!done) {
-            return;
-        }
-        const auto at = formats::bytes_of(part.first() - pages.first()).value();
-        const auto length = formats::bytes_of(part.count()).value();
-        done = take(part, bytes.empty() ? bytes : bytes.subspan(at, length));
-    });
-    return done;
-}
-
 ChunkWalk::ChunkWalk(
     ImageSource& source,
     const ImageOutline& image,

@@ -37,14 +37,26 @@ struct ChunkRules {
 formats::Status note_run(
     PageMapBuilder& found, const ChunkRules& rules, formats::PageRange pages, std::uint32_t number);
 
-/// The parts of a run whose contents are in `chunks` by `map`, each with its bytes; of a run of
-/// zeros there are none.
+/// The parts of a run whose contents are in `chunks` by `map`, a PageMap or PageMapParts, each with
+/// its bytes; of a run of zeros there are none.
+template <typename Map>
 formats::Status take_counting(
     formats::PageRange pages,
     std::span<const std::byte> bytes,
     ChunkRange chunks,
-    const PageMap& map,
-    const TakePages& take);
+    const Map& map,
+    const TakePages& take) {
+    formats::Status done;
+    map.for_each_in(chunks, pages, [&](formats::PageRange part) {
+        if (!done) {
+            return;
+        }
+        const auto at = formats::bytes_of(part.first() - pages.first()).value();
+        const auto length = formats::bytes_of(part.count()).value();
+        done = take(part, bytes.empty() ? bytes : bytes.subspan(at, length));
+    });
+    return done;
+}
 
 /// Reads every chunk of an image, on several threads at once. What of a chunk depends on those in
 /// front of it is looked at in the order of the file. run() once.

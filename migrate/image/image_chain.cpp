@@ -201,6 +201,30 @@ Status ImageChain::read_chunk(std::uint32_t number, const TakePages& take) const
         });
 }
 
+Result<PageMapParts*> ImageChain::page_map_parts() {
+    if (!parts_ && images_.size() == 1) {
+        auto parts = images_.front().page_map_parts();
+        if (!parts) {
+            return fail(std::move(parts).error());
+        }
+        parts_ = *std::move(parts);
+        has_parts_ = parts_ != nullptr;
+    }
+    if (!parts_) {
+        const auto map = page_map();
+        if (!map) {
+            return fail(map.error());
+        }
+        parts_ = std::make_unique<PageMapParts>(**map);
+    }
+    return parts_.get();
+}
+
+Status ImageChain::read_chunk_by_parts(std::uint32_t number, const TakePages& take) {
+    return has_parts_ ? images_.front().read_chunk(number, *parts_, take)
+                      : read_chunk(number, take);
+}
+
 Status ImageChain::for_each_run(const TakePages& take, unsigned threads) {
     if (images_.size() == 1) {
         return images_.front().for_each_run(take, threads);

@@ -52,6 +52,12 @@ public:
     /// As ImageReader's, of the whole chain.
     formats::Result<const PageMap*> page_map();
     formats::Status read_chunk(std::uint32_t number, const TakePages& take) const;
+    /// The page map in parts that are read as they are asked for, where it is of one image that
+    /// has it so; else the whole of it is read now. Valid as long as the chain, wherever it is
+    /// moved.
+    formats::Result<PageMapParts*> page_map_parts();
+    /// By page_map_parts(): as ImageReader's.
+    formats::Status read_chunk_by_parts(std::uint32_t number, const TakePages& take);
     formats::Status for_each_run(const TakePages& take, unsigned threads = 1);
     formats::Status verify(unsigned threads = 1);
 
@@ -64,6 +70,8 @@ private:
     std::vector<ImageReader> images_;          ///< the oldest first, so that younger ones count
     std::vector<std::uint32_t> first_numbers_; ///< of each image's section 0
     std::unique_ptr<const PageMap> page_map_;  ///< null: not asked for yet, or images_ is one
+    std::unique_ptr<PageMapParts> parts_;      ///< null: not asked for yet; refers to the above
+    bool has_parts_ = false;                   ///< they are the image's, and not the whole map
 };
 
 } // namespace wherry::migrate

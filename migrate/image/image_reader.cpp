@@ -5,6 +5,7 @@
 #include "formats/page_set.hpp"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,6 +17,7 @@ using formats::damaged;
 using formats::Error;
 using formats::ErrorCode;
 using formats::fail;
+using formats::Gfn;
 using formats::IndexEntry;
 using formats::PageCount;
 using formats::PageMapEntry;
@@ -27,12 +29,56 @@ using formats::Status;
 
 namespace {
 
-/// To make room for at once: a guess, which costs little where it is wrong.
-std::size_t likely_page_map_entries(std::span<const IndexEntry> sections) {
+std::vector<std::size_t> page_map_sections(std::span<const IndexEntry> sections) {
+    std::vector<std::size_t> numbers;
+    for (std::size_t number = 0; number < sections.size(); ++number) {
+        if (sections[number].head.type == SectionType::page_map) {
+            numbers.push_back(number);
+        }
+    }
+    return numbers;
+}
+
+/// To make room for at once.
+std::size_t page_map_entries(std::span<const IndexEntry> sections) {
     constexpr std::size_t most = std::size_t{1} << 20U;
-    const auto count = std::ranges::count_if(
-        sections, [](const IndexEntry& entry) { return entry.head.type == SectionType::page_map; });
-    return std::min(most, static_cast<std::size_t>(count) * formats::page_map_entries_limit);
+    std::size_t bytes = 0;
+    for (const IndexEntry& entry : sections) {
+        if (entry.head.type == SectionType::page_map) {
+            bytes += entry.head.payload_length.value();
+        }
+    }
+    return std::min(most, bytes / formats::page_map_entry_size);
+}
+
+/// What of a chunk counts by `map`, where all of it is there as `counting` has it.
+template <typename Map>
+Status take_chunk(
+    const ImageSection& chunk,
+    std::span<const PageRun> runs,
+    std::uint32_t number,
+    const Map& map,
+    const TakePages& take) {
+    std::span<const std::byte> rest{chunk.payload};
+    for (const PageRun& run : runs) {
+        const auto bytes = rest.first(run.encoded_length.value());
+        rest = rest.subspan(bytes.size());
+        if (auto taken = take_counting(run.pages, bytes, only_chunk(number), map, take); !taken) {
+            return taken;
+        }
+    }
+    return {};
+}
+
+template <typename Map>
+PageCount counting_pages(std::span<const PageRun> runs, std::uint32_t number, const Map& map) {
+    PageCount counting;
+    for (const PageRun& run : runs) {
+        map.for_each_in(only_chunk(number), run.pages, [&counting](PageRange part) {
+            counting += part.count();
+        });
+    }
+    return counting;
 }
 
 } // namespace
@@ -89,6 +135,10 @@ Result<ImageSection> ImageReader::read_section(std::size_t number) const {
     return migrate::read_section(*source_, outline_, number);
 }
 
+std::string ImageReader::place_in_file(std::size_t number) const {
+    return name() + ": " + outline_.place_of(number);
+}
+
 Result<std::vector<std::byte>> ImageReader::machine_state() {
     const auto number = outline_.only_one_of(SectionType::machine_state);
     if (!number) {
@@ -142,37 +192,73 @@ bool ImageReader::may_supersede() const {
     return outline_.header.needs(formats::superseded_pages_feature);
 }
 
+/// Section `number`'s entries, behind those that are there.
+Status ImageReader::append_page_map(std::size_t number, std::vector<PageMapEntry>& entries) const {
+    const auto section = read_section(number);
+    if (!section) {
+        return fail(section.error());
+    }
+    const auto before = static_cast<std::ptrdiff_t>(entries.size());
+    auto decoded = formats::decode_page_map(section->payload, entries);
+    if (!decoded) {
+        return fail(std::move(decoded).error().during(outline_.place_of(number)));
+    }
+    const auto wrong = std::find_if_not(
+        entries.begin() + before, entries.end(), [this](const PageMapEntry& entry) {
+            return is_ram(description_.plan.regions, entry.pages) &&
+                   entry.chunk < sections().size() &&
+                   sections()[entry.chunk].head.type == SectionType::pages;
+        });
+    if (wrong != entries.end()) {
+        return damaged(fmt::format(
+            "{}: pages {} cannot be in section {}",
+            outline_.place_of(number),
+            numbers_of(wrong->pages),
+            wrong->chunk));
+    }
+    return {};
+}
+
 /// From its sections; whether it is that of the chunks is not known yet.
 Result<std::unique_ptr<PageMap>> ImageReader::load_page_map() {
     std::vector<PageMapEntry> entries;
-    entries.reserve(likely_page_map_entries(sections()));
-    const auto is_possible = [this](const PageMapEntry& entry) {
-        return is_ram(description_.plan.regions, entry.pages) && entry.chunk < sections().size() &&
-               sections()[entry.chunk].head.type == SectionType::pages;
-    };
-    for (std::size_t number = 0; number < sections().size(); ++number) {
-        if (sections()[number].head.type != SectionType::page_map) {
-            continue;
-        }
-        const auto section = read_section(number);
-        if (!section) {
-            return fail(section.error());
-        }
-        const auto before = static_cast<std::ptrdiff_t>(entries.size());
-        auto decoded = formats::decode_page_map(section->payload, entries);
-        if (!decoded) {
-            return fail(std::move(decoded).error().during(outline_.place_of(number)));
-        }
-        const auto wrong = std::find_if_not(entries.begin() + before, entries.end(), is_possible);
-        if (wrong != entries.end()) {
-            return damaged(fmt::format(
-                "{}: pages {} cannot be in section {}",
-                outline_.place_of(number),
-                numbers_of(wrong->pages),
-                wrong->chunk));
+    entries.reserve(page_map_entries(sections()));
+    for (const std::size_t number : page_map_sections(sections())) {
+        if (auto appended = append_page_map(number, entries); !appended) {
+            return fail(std::move(appended).error());
         }
     }
     return std::make_unique<PageMap>(std::move(entries));
+}
+
+Result<std::unique_ptr<PageMapParts>> ImageReader::page_map_parts() const {
+    auto numbers = page_map_sections(sections());
+    std::vector<Gfn> firsts;
+    for (const std::size_t number : numbers) {
+        const IndexEntry& entry = sections()[number];
+        if (entry.head.is_sealed || entry.head.is_compressed ||
+            entry.head.payload_length < Bytes{formats::page_map_entry_size}) {
+            return std::unique_ptr<PageMapParts>{};
+        }
+        std::array<std::byte, formats::page_map_entry_size> first{};
+        auto got = source_->read(entry.offset + formats::front_length(entry.head), first);
+        if (!got) {
+            return fail(std::move(got).error().during(name()));
+        }
+        firsts.push_back(formats::first_page_in(first));
+    }
+    if (firsts.empty() || !std::ranges::is_sorted(firsts)) {
+        return std::unique_ptr<PageMapParts>{}; // all of it will tell what is wrong
+    }
+    return std::make_unique<PageMapParts>(
+        std::move(firsts),
+        [this,
+         numbers = std::move(numbers)](std::size_t part) -> Result<std::vector<PageMapEntry>> {
+            std::vector<PageMapEntry> entries;
+            auto appended = append_page_map(numbers[part], entries);
+            return appended ? Result<std::vector<PageMapEntry>>{std::move(entries)}
+                            : fail(std::move(appended).error().during(name()));
+        });
 }
 
 Result<const PageMap*> ImageReader::page_map() {
@@ -229,35 +315,35 @@ Status ImageReader::for_each_run(const TakePages& take, unsigned threads) {
 Status ImageReader::read_chunk(std::uint32_t number, const TakePages& take) const {
     formats::invariant(page_map_ != nullptr, "the page map is asked for before a chunk");
     const auto chunk = read_section(number);
-    if (!chunk) {
-        return fail(Error{chunk.error()}.during(name()));
-    }
-    const auto failed = [&](Error error) {
-        return fail(std::move(error).during(outline_.place_of(number)).during(name()));
-    };
-    const auto runs = runs_of(*chunk);
+    const auto runs = chunk ? runs_of(*chunk) : fail(chunk.error());
     if (!runs) {
-        return failed(runs.error());
+        return fail(Error{runs.error()}.during(chunk ? place_in_file(number) : name()));
     }
-    PageCount counting;
+    if (counting_pages(*runs, number, *page_map_) != page_map_->count_in(number)) {
+        return fail(
+            Error{ErrorCode::corrupted, "it lacks pages that the page map says it has"}.during(
+                place_in_file(number)));
+    }
+    auto taken = take_chunk(*chunk, *runs, number, *page_map_, take);
+    return taken ? taken : fail(std::move(taken).error().during(place_in_file(number)));
+}
+
+Status
+ImageReader::read_chunk(std::uint32_t number, PageMapParts& map, const TakePages& take) const {
+    const auto chunk = read_section(number);
+    const auto runs = chunk ? runs_of(*chunk) : fail(chunk.error());
+    if (!runs) {
+        return fail(Error{runs.error()}.during(chunk ? place_in_file(number) : name()));
+    }
     for (const PageRun& run : *runs) {
-        page_map_->for_each_in(only_chunk(number), run.pages, [&counting](PageRange part) {
-            counting += part.count();
-        });
-    }
-    if (counting != page_map_->count_in(number)) {
-        return failed({ErrorCode::corrupted, "it lacks pages that the page map says it has"});
-    }
-    std::span<const std::byte> rest{chunk->payload};
-    for (const PageRun& run : *runs) {
-        const auto bytes = rest.first(run.encoded_length.value());
-        rest = rest.subspan(bytes.size());
-        if (auto taken = take_counting(run.pages, bytes, only_chunk(number), *page_map_, take);
-            !taken) {
-            return failed(std::move(taken).error());
+        if (auto loaded = map.load(run.pages); !loaded) {
+            return loaded;
         }
     }
-    return {};
+    auto done = formats::then(map.note_count(number, counting_pages(*runs, number, map)), [&] {
+        return take_chunk(*chunk, *runs, number, map, take);
+    });
+    return done ? done : fail(std::move(done).error().during(place_in_file(number)));
 }
 
 Status ImageReader::verify(unsigned threads) {

@@ -9,6 +9,7 @@
 #include "migrate/image/image_outline.hpp"
 #include "migrate/image/image_section.hpp"
 #include "migrate/image/page_map.hpp"
+#include "migrate/image/page_map_parts.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -59,10 +60,17 @@ public:
     /// Which chunk counts for each page. Read at the first call, or made by reading all chunks
     /// where the image has none; valid as long as the reader, wherever it is moved.
     formats::Result<const PageMap*> page_map();
+    /// The same part by part, as it is asked for: of an image whose page map can be read so, else
+    /// null. Valid as long as the reader stays where it is.
+    formats::Result<std::unique_ptr<PageMapParts>> page_map_parts() const;
     /// Calls with each run of pages that counts in section `number`, which the page map names; of
     /// a run of zeros there are no bytes. All of the section is checked before the first call,
     /// also that it has every page that the page map says it has. After page_map(): any thread.
     formats::Status read_chunk(std::uint32_t number, const TakePages& take) const;
+    /// The same by what of the page map says which of its pages count. Where that is not whole yet,
+    /// map.check_counts() finds out later whether the section has all that it should have.
+    formats::Status
+    read_chunk(std::uint32_t number, PageMapParts& map, const TakePages& take) const;
 
     /// Looks at every byte of the file.
     formats::Status verify(unsigned threads = 1);
@@ -73,6 +81,8 @@ private:
           outline_{std::move(outline)} {}
     formats::Status load_description();
     formats::Result<std::unique_ptr<PageMap>> load_page_map();
+    formats::Status
+    append_page_map(std::size_t number, std::vector<formats::PageMapEntry>& entries) const;
     [[nodiscard]] bool has_page_map() const;
     [[nodiscard]] bool may_supersede() const;
     /// Every chunk; what counts by `counting`, everything where it is null. The page map as the
@@ -80,6 +90,8 @@ private:
     formats::Result<PageMap>
     read_chunks(const PageMap* counting, const TakePages& take, unsigned threads);
     formats::Result<ImageSection> read_section(std::size_t number) const;
+    /// "a.wimg: section 3 (chunk of pages)", for messages.
+    [[nodiscard]] std::string place_in_file(std::size_t number) const;
 
     std::unique_ptr<ImageSource> source_;
     ImageOutline outline_;

@@ -211,7 +211,7 @@ Status ImageWriter::add_page_map() {
     auto rest = map.entries();
     Status done;
     while (done && !rest.empty()) {
-        const auto some = rest.first(std::min(rest.size(), formats::page_map_entries_limit));
+        const auto some = rest.first(std::min(rest.size(), formats::page_map_entries_per_section));
         rest = rest.subspan(some.size());
         done =
             add_section(SectionType::page_map, Need::optional, {}, formats::encode_page_map(some));

@@ -23,19 +23,6 @@ constexpr unsigned most_workers = 4;
 /// Ranges that are looked at together.
 constexpr std::size_t faults_at_once = 64;
 
-/// Calls fn(entry) for each entry with a page of `pages`.
-template <typename Function>
-void for_each_entry(const PageMap& map, PageRange pages, Function&& fn) {
-    const auto entries = map.entries();
-    auto entry =
-        std::ranges::upper_bound(entries, pages.first(), {}, [](const formats::PageMapEntry& each) {
-            return each.pages.end();
-        });
-    for (; entry != entries.end() && entry->pages.first() < pages.end(); ++entry) {
-        fn(*entry);
-    }
-}
-
 /// Signals of the process are for its other threads.
 void block_signals() {
     sigset_t all;
@@ -47,19 +34,23 @@ void block_signals() {
 
 Result<std::unique_ptr<LazyMemory>> LazyMemory::arm(
     vmm::Machine& machine, ImageChain image, LazyMemoryOptions options, LazyMemoryEvents events) {
-    const auto map = image.page_map();
+    const auto map = image.page_map_parts();
     if (!map) {
         return fail(map.error());
     }
-    dirtylog::DirtySet missing{machine.memory()};
-    for (const auto& entry : (*map)->entries()) {
-        missing.mark(entry.pages);
-    }
-    if (options.left_out) {
-        missing.unmark(*options.left_out);
-    }
     std::unique_ptr<LazyMemory> memory{new LazyMemory{
-        std::move(image), **map, missing.count(), std::move(options), std::move(events)}};
+        machine.memory(), std::move(image), **map, std::move(options), std::move(events)}};
+    dirtylog::DirtySet missing{machine.memory()};
+    if ((*map)->is_whole()) {
+        missing = memory->pages_in_image();
+    } else {
+        missing.mark_all();
+        if (memory->left_out_) {
+            missing.unmark(*memory->left_out_);
+        }
+    }
+    memory->in_image_ = missing.count();
+    memory->is_counted_ = (*map)->is_whole();
     auto armed = ArrivingMemory::arm(
         machine,
         missing,
@@ -75,20 +66,30 @@ Result<std::unique_ptr<LazyMemory>> LazyMemory::arm(
 }
 
 LazyMemory::LazyMemory(
+    const vmm::GuestMemory& ram,
     ImageChain image,
-    const PageMap& map,
-    PageCount missing,
+    PageMapParts& map,
     LazyMemoryOptions options,
     LazyMemoryEvents events)
-    : image_{std::move(image)},
+    : ram_{ram},
+      image_{std::move(image)},
       map_{map},
-      in_image_{missing},
+      left_out_{options.left_out},
       events_{std::move(events)},
       chunks_(image_.section_count(), ChunkState::done),
       is_touched_(chunks_.size()),
       prefetch_{options.prefetch} {
-    for (const auto& entry : map_.entries()) {
-        chunks_.at(entry.chunk) = ChunkState::untouched;
+    if (map_.is_whole()) {
+        map_.for_each([this](const formats::PageMapEntry& entry) {
+            chunks_.at(entry.chunk) = ChunkState::untouched;
+        });
+    } else { // of one image: see ImageChain::page_map_parts()
+        const auto sections = image_.image().sections();
+        for (std::size_t number = 0; number < sections.size(); ++number) {
+            if (sections[number].head.type == formats::SectionType::pages) {
+                chunks_[number] = ChunkState::untouched;
+            }
+        }
     }
     for (const auto chunk : options.first) {
         const bool is_chunk = chunk < chunks_.size() && chunks_[chunk] == ChunkState::untouched;
@@ -98,6 +99,16 @@ LazyMemory::LazyMemory(
         }
     }
     first_.assign(touched_.begin(), touched_.end());
+}
+
+/// As the whole map has them.
+dirtylog::DirtySet LazyMemory::pages_in_image() const {
+    dirtylog::DirtySet pages{ram_};
+    map_.for_each([&pages](const formats::PageMapEntry& entry) { pages.mark(entry.pages); });
+    if (left_out_) {
+        pages.unmark(*left_out_);
+    }
+    return pages;
 }
 
 LazyMemory::~LazyMemory() {
@@ -120,6 +131,54 @@ void LazyMemory::start() {
                                         : Duty::fills_in_a_hurry;
         workers_.emplace_back([this, duty] { work(duty); });
     }
+    if (!is_counted_) {
+        workers_.emplace_back([this] { learn(); });
+    }
+}
+
+/// Reads what of the page map nobody has asked for, until all of it is known.
+void LazyMemory::learn() {
+    block_signals();
+    ::pthread_setname_np(::pthread_self(), "image-map");
+    while (true) {
+        const auto learnt = read_map();
+        if (!learnt) {
+            give_up(learnt.error());
+        }
+        std::unique_lock held{mutex_};
+        changed_.wait(held, [this] { return ends_ || is_counted_ || !failure_; });
+        if (ends_ || is_counted_) {
+            return;
+        }
+    }
+}
+
+Status LazyMemory::read_map() {
+    for (std::size_t part = 0; part < map_.count(); ++part) {
+        {
+            const std::scoped_lock held{mutex_};
+            if (ends_) {
+                return {};
+            }
+        }
+        if (auto loaded = map_.load_part(part); !loaded) {
+            return loaded;
+        }
+    }
+    if (auto good = map_.check_counts(); !good) {
+        return fail(std::move(good).error().during(image_.name()));
+    }
+    const auto pages = pages_in_image();
+    if (auto narrowed = memory_->narrow(pages); !narrowed) {
+        return narrowed;
+    }
+    {
+        const std::scoped_lock held{mutex_};
+        in_image_ = pages.count();
+        is_counted_ = true;
+    }
+    changed_.notify_all(); // nothing may be missing any more
+    return {};
 }
 
 void LazyMemory::hurry() {
@@ -143,6 +202,7 @@ void LazyMemory::retry() {
             }
         }
     }
+    memory_->queue().ask_again(); // also for what could not be looked up
     changed_.notify_all();
 }
 
@@ -153,11 +213,12 @@ LazyMemory::Touched LazyMemory::touched() const {
 
 LazyMemoryStatus LazyMemory::status() const {
     LazyMemoryStatus status;
-    status.in_image = in_image_;
     status.missing = memory_->missing_count();
     status.waiting = memory_->queue().waiting();
     status.waits = memory_->report();
     const std::scoped_lock held{mutex_};
+    status.is_counted = is_counted_;
+    status.in_image = in_image_;
     status.is_whole = is_whole_;
     status.prefetch = prefetch_;
     status.failure = failure_;
@@ -167,8 +228,10 @@ LazyMemoryStatus LazyMemory::status() const {
 
 /// On the thread that was told of a fault.
 void LazyMemory::note_wanted() {
-    // Whoever looks for work has the lock until it waits for it.
-    const std::scoped_lock held{mutex_};
+    {
+        const std::scoped_lock held{mutex_};
+        ++faults_told_;
+    }
     changed_.notify_all();
 }
 
@@ -184,8 +247,12 @@ void LazyMemory::work(Duty duty) {
 }
 
 std::optional<std::uint32_t> LazyMemory::next_chunk(Duty duty) {
-    std::unique_lock held{mutex_};
-    while (!ends_ && (failure_ || memory_->missing_count() > PageCount{0})) {
+    while (true) {
+        const auto told = look_up_faults();
+        std::unique_lock held{mutex_};
+        if (ends_ || (!failure_ && memory_->missing_count() == PageCount{0})) {
+            return std::nullopt;
+        }
         auto chunk = next_wanted();
         if (!chunk) {
             chunk = next_to_fill(duty);
@@ -194,14 +261,44 @@ std::optional<std::uint32_t> LazyMemory::next_chunk(Duty duty) {
             chunks_[*chunk] = ChunkState::taken;
             return chunk;
         }
-        changed_.wait(held);
+        if (told == faults_told_) { // else there are more by now
+            changed_.wait(held);
+        }
     }
-    return std::nullopt;
 }
 
-std::optional<std::uint32_t> LazyMemory::next_wanted() {
+/// Which chunks the faults that have come are for: without the lock, for that may read a part of
+/// the page map. How many had been told of before.
+std::uint64_t LazyMemory::look_up_faults() {
+    std::uint64_t told = 0;
+    {
+        const std::scoped_lock held{mutex_};
+        told = faults_told_;
+    }
     for (const PageRange pages : memory_->queue().take(faults_at_once)) {
-        for_each_entry(map_, pages, [this](const formats::PageMapEntry& entry) {
+        if (const auto looked_up = look_up(pages); !looked_up) {
+            give_up(looked_up.error());
+        }
+    }
+    return told;
+}
+
+Status LazyMemory::look_up(PageRange pages) {
+    if (auto loaded = map_.load(pages); !loaded) {
+        return loaded;
+    }
+    std::vector<PageRange> zeros;
+    formats::Gfn at = pages.first();
+    const auto none_until = [&](formats::Gfn end) {
+        if (at < end) {
+            zeros.push_back(pages.part(at - pages.first(), end - pages.first()));
+        }
+    };
+    {
+        const std::scoped_lock held{mutex_};
+        map_.for_each_entry(pages, [&](const formats::PageMapEntry& entry) {
+            none_until(entry.pages.first());
+            at = std::min(entry.pages.end(), pages.end());
             wanted_.push_back(entry.chunk);
             if (!is_touched_[entry.chunk]) {
                 is_touched_[entry.chunk] = true;
@@ -210,6 +307,15 @@ std::optional<std::uint32_t> LazyMemory::next_wanted() {
             }
         });
     }
+    none_until(pages.end());
+    Status placed;
+    for (const PageRange run : zeros) {
+        placed = placed ? memory_->placement().place_zero(run) : placed;
+    }
+    return placed;
+}
+
+std::optional<std::uint32_t> LazyMemory::next_wanted() {
     while (!wanted_.empty()) {
         const auto chunk = wanted_.front();
         wanted_.pop_front();
@@ -248,7 +354,7 @@ std::optional<std::uint32_t> LazyMemory::next_to_fill(Duty duty) {
 /// All of the chunk is right before its first page is placed.
 Status LazyMemory::fetch(std::uint32_t chunk) {
     auto& placement = memory_->placement();
-    return image_.read_chunk(
+    return image_.read_chunk_by_parts(
         chunk, [&placement](PageRange pages, std::span<const std::byte> bytes) {
             return bytes.empty() ? placement.place_zero(pages) : placement.place(pages, bytes);
         });
@@ -259,12 +365,22 @@ void LazyMemory::settle(std::uint32_t chunk, const Status& fetched) {
         const std::scoped_lock held{mutex_};
         chunks_[chunk] = fetched ? ChunkState::done : ChunkState::failed;
         std::erase(retried_, chunk);
-        if (fetched || failure_) {
+    }
+    if (!fetched) {
+        give_up(fetched.error());
+    }
+}
+
+/// For now: until retry().
+void LazyMemory::give_up(const formats::Error& error) {
+    {
+        const std::scoped_lock held{mutex_};
+        if (failure_) {
             return;
         }
-        failure_ = fetched.error();
+        failure_ = error;
     }
-    events_.on_failure(fetched.error());
+    events_.on_failure(error);
 }
 
 /// Nothing is missing. Without the lock: disarming waits for the thread that tells of faults, and

@@ -40,6 +40,8 @@ struct LazyMemoryEvents {
 };
 
 struct LazyMemoryStatus {
+    /// The page map has been read: before that all of RAM counts as in the image, and missing.
+    bool is_counted = false;
     formats::PageCount in_image; ///< pages that came, or have to come, out of it
     formats::PageCount missing;
     bool is_whole = false;
@@ -52,11 +54,14 @@ struct LazyMemoryStatus {
 
 /// The memory of a guest that runs while its pages are still in an image. Whoever touches one waits
 /// until its chunk has been read, checked and decoded: nobody sees a page of a chunk that is wrong.
-/// What somebody waits for comes first. Members may be called on any thread.
+/// What somebody waits for comes first. Where the image has its page map in parts, that is read as
+/// it is needed, too, so that the guest can begin before all of it is known: until then all memory
+/// is missing, also what turns out to be in no chunk, and zero. Members may be called on any
+/// thread.
 class LazyMemory {
 public:
-    /// Into a machine whose memory nobody has touched. Does not look at the image's chunks. The
-    /// machine outlives it.
+    /// Into a machine whose memory nobody has touched. Does not look at the image's chunks, nor at
+    /// the parts of its page map. The machine outlives it.
     static formats::Result<std::unique_ptr<LazyMemory>>
     arm(vmm::Machine& machine,
         ImageChain image,
@@ -95,15 +100,21 @@ private:
     };
 
     LazyMemory(
+        const vmm::GuestMemory& ram,
         ImageChain image,
-        const PageMap& map,
-        formats::PageCount missing,
+        PageMapParts& map,
         LazyMemoryOptions options,
         LazyMemoryEvents events);
     void start();
+    void learn();
+    formats::Status read_map();
+    [[nodiscard]] dirtylog::DirtySet pages_in_image() const;
     void work(Duty duty);
     /// nullopt: nothing is left to do.
     std::optional<std::uint32_t> next_chunk(Duty duty);
+    std::uint64_t look_up_faults();
+    formats::Status look_up(formats::PageRange pages);
+    void give_up(const formats::Error& error);
     // With the lock:
     std::optional<std::uint32_t> next_wanted();
     std::optional<std::uint32_t> next_to_fill(Duty duty);
@@ -112,13 +123,17 @@ private:
     void settle(std::uint32_t chunk, const formats::Status& fetched);
     void conclude();
 
+    const vmm::GuestMemory& ram_;
     ImageChain image_;
-    const PageMap& map_; ///< the image's
-    const formats::PageCount in_image_;
+    PageMapParts& map_; ///< the image's
+    const std::optional<formats::PageRange> left_out_;
     LazyMemoryEvents events_;
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
+    formats::PageCount in_image_;
+    bool is_counted_ = false;
+    std::uint64_t faults_told_ = 0;  ///< how often somebody said that there are some
     std::vector<ChunkState> chunks_; ///< by section number; done where it is no chunk
     std::deque<std::uint32_t> wanted_;
     std::deque<std::uint32_t> first_;    ///< to be filled before

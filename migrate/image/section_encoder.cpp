@@ -36,12 +36,14 @@ SectionEncoder::SectionEncoder(const ImageOptions& options, const formats::Image
 
 EncodedSection SectionEncoder::encode(SectionContents contents) {
     const bool is_index = contents.type == SectionType::index;
+    // A part of the page map is looked for by its first entry, in the file as it stands.
+    const bool may_compress = !is_index && contents.type != SectionType::page_map;
     EncodedSection section;
     formats::SectionHead& head = section.head;
     head.type = contents.type;
     head.is_critical = contents.is_critical;
     head.is_sealed = key_ && !is_index;
-    if (compressor_ && !is_index && blocks_of(contents.payload) > 1) {
+    if (compressor_ && may_compress && blocks_of(contents.payload) > 1) {
         const auto frame = compressor_->compress(contents.payload);
         head.is_compressed = blocks_of(frame) < blocks_of(contents.payload);
         if (head.is_compressed) {

@@ -34,6 +34,17 @@ formats::Result<std::unique_ptr<ArrivingMemory>> ArrivingMemory::arm(
     return memory;
 }
 
+formats::Status ArrivingMemory::narrow(const dirtylog::DirtySet& missing) {
+    const auto gone = source_->narrow(missing.bitmaps());
+    if (!gone) {
+        return formats::fail(gone.error());
+    }
+    for (const formats::PageRange pages : *gone) {
+        queue_.arrived(pages);
+    }
+    return {};
+}
+
 dirtylog::DirtySet ArrivingMemory::missing() const {
     dirtylog::DirtySet set{machine_.memory()};
     for (const formats::PageRange pages : source_->missing_pages()) {

@@ -29,6 +29,8 @@ public:
     /// With pages missing: only once the guest will not run here.
     ~ArrivingMemory() = default;
 
+    /// As FaultSource::narrow().
+    formats::Status narrow(const dirtylog::DirtySet& missing);
     [[nodiscard]] FaultPlacement& placement() noexcept { return placement_; }
     [[nodiscard]] FaultQueue& queue() noexcept { return queue_; }
     [[nodiscard]] formats::PageCount missing_count() const noexcept { return source_->missing(); }

@@ -23,6 +23,22 @@ std::shared_ptr<const migrate::ImageSecret> secret() {
     return made;
 }
 
+/// Part by part nothing else is found than in the whole.
+void look_up_in_parts(const migrate::ImageReader& image, const migrate::PageMap& map) {
+    const auto parts = image.page_map_parts();
+    if (!parts || !*parts) {
+        return;
+    }
+    for (const auto& entry : map.entries()) {
+        formats::invariant(
+            (*parts)->load(entry.pages).has_value(), "what is right as a whole is so in parts");
+        bool is_found = false;
+        (*parts)->for_each_entry(
+            entry.pages, [&](const formats::PageMapEntry& found) { is_found = found == entry; });
+        formats::invariant(is_found, "an entry of the whole is in a part");
+    }
+}
+
 void try_image(std::vector<std::byte> file) {
     // Also what is encrypted, and what is based on another image.
     tests::MemoryImage source{file};
@@ -49,6 +65,7 @@ void try_image(std::vector<std::byte> file) {
             return {};
         });
     if (const auto map = image->page_map(); map) {
+        look_up_in_parts(*image, **map);
         for (const auto& entry : (*map)->entries()) {
             const auto read = image->read_chunk(
                 entry.chunk, [](formats::PageRange run, std::span<const std::byte> bytes) {

@@ -129,7 +129,7 @@ Status take_guest_in_lazily(
     migrate::RestoredAs as,
     const RestoreOptions& options) {
     // What takes longest before the guest can run, side by side.
-    auto reading_map = std::async(std::launch::async, [&image] { return image.page_map(); });
+    auto reading_map = std::async(std::launch::async, [&image] { return image.page_map_parts(); });
     auto machine = machine_for(image, options.host);
     const auto map = reading_map.get();
     if (!machine) {

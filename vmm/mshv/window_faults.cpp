@@ -194,6 +194,16 @@ Status WindowSource::map_stretches(PageRange piece) {
     return {};
 }
 
+Result<std::vector<PageRange>> WindowSource::narrow(std::span<const PageBitmap> missing) {
+    auto left = pages_->narrow(missing);
+    for (const MemoryRegion& region : memory_.regions()) {
+        if (auto settled = settle(region.pages, PageCount{0}); left && !settled) {
+            left = fail(std::move(settled).error());
+        }
+    }
+    return left;
+}
+
 Result<PageCount> WindowSource::place(PageRange pages, std::span<const std::byte> bytes) {
     return settle(pages, pages_->place(pages, bytes));
 }

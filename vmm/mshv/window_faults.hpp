@@ -74,6 +74,8 @@ public:
     arm(std::span<const formats::PageBitmap> missing,
         FaultListener& listener,
         MemoryBefore before) override;
+    formats::Result<std::vector<formats::PageRange>>
+    narrow(std::span<const formats::PageBitmap> missing) override;
     formats::Result<formats::PageCount>
     place(formats::PageRange pages, std::span<const std::byte> bytes) override;
     formats::Result<formats::PageCount> place_zero(formats::PageRange pages) override;

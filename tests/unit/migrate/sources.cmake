@@ -10,7 +10,7 @@ set(migrate_tests
   snapshot_test.cpp tls_loopback_test.cpp
   image/image_chain_test.cpp image/image_file_test.cpp image/image_keys_test.cpp
   image/image_options_test.cpp image/image_stream_test.cpp image/image_test.cpp
-  image/lazy_memory_test.cpp image/page_map_test.cpp ownership/arbiter_races.cpp
+  image/lazy_memory_test.cpp image/page_map_parts_test.cpp image/page_map_test.cpp ownership/arbiter_races.cpp
   ownership/arbiter_test.cpp
   ownership/destination_owner_test.cpp ownership/etcd_arbiter_test.cpp
   ownership/file_arbiter_test.cpp ownership/file_journal_test.cpp ownership/journal_bytes_test.cpp

@@ -101,6 +101,30 @@ void zero_pages_are_zero_whatever_was_there(const HypervisorChoice& choice) {
     must(source->disarm());
 }
 
+/// Two pages of a guest that has touched nothing; then it turns out that only one of them has
+/// contents.
+void who_waits_for_what_is_not_missing_after_all_goes_on(const HypervisorChoice& choice) {
+    TinyMachine machine{choice, read_two_pages};
+    const auto source = source_of(machine);
+    Listener listener;
+    must(arm(*source, machine.memory, both_pages(), listener, vmm::MemoryBefore::untouched));
+    Running running{machine.vcpu()};
+    listener.await(first_page);
+    const auto left =
+        must(source->narrow(tests::bitmaps_of(machine.memory, std::array{page(second_page)})));
+    CHECK(left == std::vector{page(first_page)});
+    CHECK(source->missing() == PageCount{1});
+    CHECK(source->missing_pages() == std::vector{page(second_page)});
+    running.await_seen(1);
+    CHECK(running.seen() == std::vector<std::uint64_t>{0});
+    listener.await(second_page);
+    CHECK(must(source->place(page(second_page), filled(12, 1))) == PageCount{1});
+    running.await_seen(2);
+    CHECK(running.seen() == std::vector<std::uint64_t>{0, 12});
+    running.stop();
+    must(source->disarm());
+}
+
 void what_is_there_does_not_wait(const HypervisorChoice& choice) {
     TinyMachine machine{choice, read_two_pages};
     must(machine.memory.write(Gpa{first_page << 12U}, filled(21, 1)));
@@ -316,6 +340,9 @@ void run_all(std::string_view name) {
     }
     SUBCASE("a page placed as zeros is zero, whatever was there") {
         zero_pages_are_zero_whatever_was_there(choice);
+    }
+    SUBCASE("a vCPU that waits for what turns out not to be missing finds zeros") {
+        who_waits_for_what_is_not_missing_after_all_goes_on(choice);
     }
     SUBCASE("what is there, or is a hole, waits for nobody") {
         what_is_there_does_not_wait(choice);

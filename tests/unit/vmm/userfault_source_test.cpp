@@ -191,6 +191,50 @@ TEST_SUITE("vmm.userfault_source") {
         must(source->disarm());
     }
 
+    TEST_CASE("of all memory said to be missing most is not, while somebody reads it") {
+        constexpr std::uint64_t size = 4096;
+        auto memory = must(GuestMemory::create(formats::bytes_of(PageCount{size})));
+        const auto source = source_of(memory);
+        if (!source) {
+            return;
+        }
+        Listener listener;
+        must(arm(
+            *source, memory, std::array{pages(0, size)}, listener, vmm::MemoryBefore::untouched));
+        std::vector<PageRange> kept;
+        for (std::uint64_t number = 0; number < size; number += 64) {
+            kept.push_back(page(number));
+        }
+        std::vector<std::uint64_t> found(size, stale);
+        std::thread reader{[&] {
+            for (std::uint64_t number = 0; number < size; ++number) {
+                found[number] = value_of(memory, number);
+            }
+        }};
+        // The first few by hand, one of the zeros among them at the same moment.
+        for (std::uint64_t number = 0; number < 70; ++number) {
+            listener.await(number);
+            if (number % 64 == 0) {
+                must(source->place(page(number), filled(truth(number), 1)));
+            } else {
+                must(source->place_zero(page(number)));
+            }
+        }
+        const auto left = must(source->narrow(tests::bitmaps_of(memory, kept)));
+        CHECK(left.size() <= 1);                // the one that the reader was at
+        CHECK(value_of(memory, 0) == truth(0)); // what is there does not go missing again
+        CHECK(value_of(memory, 64) == truth(64));
+        for (std::uint64_t number = 128; number < size; number += 64) {
+            listener.await(number);
+            must(source->place(page(number), filled(truth(number), 1)));
+        }
+        reader.join();
+        for (std::uint64_t number = 0; number < size; ++number) {
+            CHECK(found[number] == (number % 64 == 0 ? truth(number) : 0));
+        }
+        must(source->disarm());
+    }
+
     TEST_CASE("whoever faults at the moment at which watching ends goes on") {
         constexpr std::uint64_t size = 1024;
         for (int turn = 0; turn < 200; ++turn) {
