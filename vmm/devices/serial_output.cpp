@@ -67,12 +67,14 @@ Result<std::unique_ptr<SerialOutput>> SerialOutput::open(std::string_view target
             fmt::format("serial output '{}' is not stdout, none or file:PATH", target));
     }
     const std::string path{target.substr(file_prefix.size())};
-    constexpr int flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC;
+    constexpr int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
     UniqueFd file{::open(path.c_str(), flags, 0644)};
     if (!file.is_open()) {
         return fail(formats::system_error(errno, fmt::format("serial output to {}", path)));
     }
-    return std::make_unique<SerialOutput>(std::move(file));
+    auto output = std::make_unique<SerialOutput>(std::move(file));
+    output->is_to_be_emptied_ = true;
+    return output;
 }
 
 SerialOutput::SerialOutput(UniqueFd fd)
@@ -87,7 +89,17 @@ SerialOutput::SerialOutput(UniqueFd fd)
 
 SerialOutput::~SerialOutput() = default;
 
+void SerialOutput::empty_file() {
+    const bool is_regular = std::exchange(is_to_be_emptied_, false) && is_regular_file(fd_.get());
+    if (is_regular && ::ftruncate(fd_.get(), 0) != 0) {
+        failure_ = fail(formats::system_error(errno, "emptying the file of serial output"));
+    }
+}
+
 void SerialOutput::write_some() {
+    if (!waiting_.empty()) {
+        empty_file();
+    }
     std::size_t done = 0;
     while (done < waiting_.size() && failure_) {
         if (can_block_ && !is_writable(fd_.get(), 0)) {
@@ -175,6 +187,7 @@ void SerialOutput::release() {
     const std::scoped_lock held{mutex_};
     is_held_ = false;
     if (fd_.is_open()) {
+        empty_file();
         write_some();
     }
     changed_.notify_all();

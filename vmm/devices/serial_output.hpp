@@ -23,7 +23,8 @@ namespace wherry::vmm {
 /// does; `failure` says why.
 class SerialOutput {
 public:
-    /// "stdout", "none", or "file:PATH", which is created or emptied.
+    /// "stdout", "none", or "file:PATH", which is created; one that exists is emptied once there is
+    /// something to write, or with release(): a VM that never runs takes no former log away.
     static formats::Result<std::unique_ptr<SerialOutput>> open(std::string_view target);
     /// Writes to `fd` and owns it; none: every byte is dropped.
     explicit SerialOutput(UniqueFd fd);
@@ -48,11 +49,14 @@ public:
     [[nodiscard]] formats::Status failure() const;
 
 private:
-    void write_some(); // locked
+    // Both: locked.
+    void write_some();
+    void empty_file();
     void bring_out(const std::stop_token& stop);
 
     UniqueFd fd_;
     bool can_block_ = false;
+    bool is_to_be_emptied_ = false;
     mutable std::mutex mutex_;
     std::condition_variable_any changed_;
     std::vector<std::byte> waiting_;

@@ -123,7 +123,7 @@ std::string stall(Driver& driver) {
 } // namespace
 
 TEST_SUITE("vmm.serial_port") {
-    TEST_CASE("output is in the file at once, and opening empties the file") {
+    TEST_CASE("output is in the file at once, and takes the place of what was there") {
         const File file;
         {
             SerialPort port{must(SerialOutput::open(file.target())), nullptr};
@@ -131,6 +131,24 @@ TEST_SUITE("vmm.serial_port") {
             CHECK(file.text() == "first");
         }
         SerialPort port{must(SerialOutput::open(file.target())), nullptr};
+        CHECK(file.text() == "first");
+        Driver{port}.say("other");
+        CHECK(file.text() == "other");
+    }
+
+    TEST_CASE("a former log goes away when the guest begins, and not before") {
+        const File file;
+        SerialPort{must(SerialOutput::open(file.target())), nullptr}.write(
+            data_register, bytes_of("x"));
+        {
+            SerialPort never{must(SerialOutput::open(file.target())), nullptr};
+            must(never.quiesce());
+        }
+        CHECK(file.text() == "x");
+        SerialPort port{must(SerialOutput::open(file.target())), nullptr};
+        must(port.quiesce());
+        CHECK(file.text() == "x");
+        must(port.resume());
         CHECK(file.text().empty());
     }
 
