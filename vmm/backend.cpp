@@ -8,6 +8,7 @@
 #include "vmm/userfault_source.hpp"
 
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -31,18 +32,19 @@ open_simulated(const HypervisorChoice& choice, const PartitionOptions& options) 
     return mshv::MshvPartition::open(std::move(*simulator), "mshvsim", options);
 }
 
-/// The first that works of those that are hypervisors. What keeps the others from it stays in the
-/// error.
-Result<std::unique_ptr<Partition>> open_first(const PartitionOptions& options) {
+/// Calls ask(choice) for those that are hypervisors, until one works. What keeps the others from it
+/// stays in the error.
+template <typename Ask>
+std::invoke_result_t<Ask, HypervisorChoice> ask_each(const Ask& ask) {
     std::string reasons;
     for (const auto& choice :
          {HypervisorChoice::mshv, HypervisorChoice::kvm, HypervisorChoice::soft}) {
-        auto partition = open_partition(choice, options);
-        if (partition) {
-            return partition;
+        auto answer = ask(choice);
+        if (answer) {
+            return answer;
         }
         reasons += fmt::format(
-            "{}{}: {}", reasons.empty() ? "" : "; ", name_of(choice), partition.error().text());
+            "{}{}: {}", reasons.empty() ? "" : "; ", name_of(choice), answer.error().text());
     }
     return fail(ErrorCode::unsupported, fmt::format("no hypervisor works here: {}", reasons));
 }
@@ -63,12 +65,16 @@ open_partition(const HypervisorChoice& choice, const PartitionOptions& options) 
     case HypervisorChoice::Kind::automatic:
         break;
     }
-    return open_first(options);
+    return ask_each(
+        [&options](const HypervisorChoice& each) { return open_partition(each, options); });
 }
 
 Result<BackendCapabilities> probe(const HypervisorChoice& choice) {
     if (choice == HypervisorChoice::kvm) {
         return kvm::probe_kvm(); // needs no partition
+    }
+    if (choice == HypervisorChoice::automatic) {
+        return ask_each(probe);
     }
     const auto partition = open_partition(choice, {});
     if (!partition) {

@@ -7,6 +7,7 @@
 #include "vmm/userfault.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <utility>
 
@@ -35,8 +36,13 @@ Result<int> enable(int vm, std::uint32_t capability, std::uint64_t argument, con
     return call(vm, KVM_ENABLE_CAP, &wanted, name);
 }
 
-/// The frequency guests run at here. Older kernels tell by vCPU only, so that a VM is made for it.
+/// The frequency guests run at here, which does not change while the host runs. Older kernels tell
+/// by vCPU only, so that a VM is made for it, once.
 Result<std::uint64_t> guest_tsc_khz(const System& system) {
+    static std::atomic<std::uint64_t> known{0};
+    if (const auto before = known.load(); before != 0) {
+        return before;
+    }
     const auto vm = system.create_vm();
     if (!vm) {
         return fail(vm.error());
@@ -50,7 +56,8 @@ Result<std::uint64_t> guest_tsc_khz(const System& system) {
     if (!khz) {
         return fail(khz.error());
     }
-    return static_cast<std::uint64_t>(*khz);
+    known = static_cast<std::uint64_t>(*khz);
+    return known.load();
 }
 
 Result<BackendCapabilities> capabilities_of(const System& system) {
