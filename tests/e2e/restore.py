@@ -124,9 +124,12 @@ class Restore(HostCase):
         before = self.make_image()
         first = self.restore("r1", "--lazy")
         second = self.restore("r2", "--lazy", "--prefetch", "off")
+        wait_until("r1 has reported", first.reports)
+        said = first.log.read_bytes()
         self.assertIn("in use", self.wherry(
             "restore", self.file, "--lazy", "--name", "r1", "--hypervisor", HYPERVISOR,
-            code=1).stderr)
+            "--serial", f"file:{first.log}", code=1).stderr)
+        self.assertTrue(first.log.read_bytes().startswith(said))
         for instance in (first, second):
             self.assert_counts_on(instance, before)
         self.assertNotEqual(self.status("r1")["vm_id"], self.status("r2")["vm_id"])

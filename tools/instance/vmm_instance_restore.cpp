@@ -89,10 +89,15 @@ Status check_extent(const Image& image, bool as_of_switch) {
             image.name()));
 }
 
+/// What the host's hypervisor offers, while it is being asked.
+using Probing = std::future<Result<vmm::BackendCapabilities>>;
+/// A machine for the image's guest, while it is being made.
+using Making = std::future<Result<std::unique_ptr<vmm::Machine>>>;
+
 template <typename Image>
 Result<std::unique_ptr<vmm::Machine>>
-machine_for(const Image& image, const vmm::MachineHost& host) {
-    auto backend = vmm::probe(host.hypervisor);
+machine_for(const Image& image, const vmm::MachineHost& host, Probing& probing) {
+    auto backend = probing.get();
     if (!backend) {
         return fail(std::move(backend).error());
     }
@@ -111,8 +116,12 @@ machine_for(const Image& image, const vmm::MachineHost& host) {
 /// Memory and state of the guest; the machine is the instance's then.
 template <typename Image>
 Status take_guest_in(
-    VmmInstance& instance, Image image, migrate::RestoredAs as, const RestoreOptions& options) {
-    auto machine = machine_for(image, options.host);
+    VmmInstance& instance,
+    Image& image,
+    Making& making,
+    migrate::RestoredAs as,
+    const RestoreOptions& /*options*/) {
+    auto machine = making.get();
     if (!machine) {
         return fail(std::move(machine).error());
     }
@@ -125,13 +134,12 @@ Status take_guest_in(
 
 Status take_guest_in_lazily(
     VmmInstance& instance,
-    migrate::ImageChain image,
+    migrate::ImageChain& image,
+    Making& making,
     migrate::RestoredAs as,
     const RestoreOptions& options) {
-    // What takes longest before the guest can run, side by side.
-    auto reading_map = std::async(std::launch::async, [&image] { return image.page_map_parts(); });
-    auto machine = machine_for(image, options.host);
-    const auto map = reading_map.get();
+    const auto map = image.page_map_parts();
+    auto machine = making.get();
     if (!machine) {
         return fail(std::move(machine).error());
     }
@@ -244,13 +252,20 @@ Status VmmInstance::become_new_vm() {
 namespace {
 
 template <typename Image, typename TakeIn>
-ExitCode
-restore_from(Result<Image> image, const RestoreOptions& options, const TakeIn& take_guest_in) {
+ExitCode restore_from(
+    Result<Image> image,
+    const RestoreOptions& options,
+    Probing& probing,
+    const TakeIn& take_guest_in) {
     if (!image) {
         return fail_with(image.error());
     }
     const auto description = image->description();
     const auto name = options.name.empty() ? description.plan.vm_name : options.name;
+    // From here on beside what says whether it may be restored.
+    Making making = std::async(std::launch::async, [&image, &options, &probing] {
+        return machine_for(*image, options.host, probing);
+    });
     const bool is_new = options.is_clone || is_snapshot(description);
     const auto as = is_new ? migrate::RestoredAs::new_vm : migrate::RestoredAs::the_vm;
     const auto prepare = [&](VmmInstance& instance) -> Status {
@@ -260,7 +275,7 @@ restore_from(Result<Image> image, const RestoreOptions& options, const TakeIn& t
                               : instance.check_image(description, options.arbiter);
         }
         if (possible) {
-            possible = take_guest_in(instance, *std::move(image), as, options);
+            possible = take_guest_in(instance, *image, making, as, options);
         }
         if (possible && !is_new) {
             possible = instance.claim_image(description, options.arbiter);
@@ -278,16 +293,21 @@ restore_from(Result<Image> image, const RestoreOptions& options, const TakeIn& t
 } // namespace
 
 ExitCode restore_instance(const RestoreOptions& options) {
+    // Beside the opening of the image.
+    Probing probing =
+        std::async(std::launch::async, [&options] { return vmm::probe(options.host.hypervisor); });
     if (options.image == "-") {
         auto stream = std::make_unique<migrate::StreamSource>(STDIN_FILENO, "standard input");
         return restore_from(
             migrate::ImageStream::open(std::move(stream), options.access),
             options,
+            probing,
             take_guest_in<migrate::ImageStream>);
     }
     return restore_from(
         migrate::ImageChain::open(options.image, options.access, options.bases),
         options,
+        probing,
         options.memory == RestoreMemory::now ? take_guest_in<migrate::ImageChain>
                                              : take_guest_in_lazily);
 }
