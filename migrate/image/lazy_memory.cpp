@@ -2,6 +2,7 @@
 #include "migrate/image/lazy_memory.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <utility>
 
@@ -22,6 +23,9 @@ constexpr unsigned least_workers = 2;
 constexpr unsigned most_workers = 4;
 /// Ranges that are looked at together.
 constexpr std::size_t faults_at_once = 64;
+
+/// So long after its start the guest has the processors for itself, but for what it waits for.
+constexpr std::chrono::milliseconds head_start{20};
 
 /// Signals of the process are for its other threads.
 void block_signals() {
@@ -136,10 +140,17 @@ void LazyMemory::start() {
     }
 }
 
+/// Sooner where it ends or somebody waits for the whole.
+void LazyMemory::leave_guest_alone() {
+    std::unique_lock held{mutex_};
+    changed_.wait_for(held, head_start, [this] { return ends_ || is_hurried_; });
+}
+
 /// Reads what of the page map nobody has asked for, until all of it is known.
 void LazyMemory::learn() {
     block_signals();
     ::pthread_setname_np(::pthread_self(), "image-map");
+    leave_guest_alone();
     while (true) {
         const auto learnt = read_map();
         if (!learnt) {
@@ -238,6 +249,9 @@ void LazyMemory::note_wanted() {
 void LazyMemory::work(Duty duty) {
     block_signals();
     ::pthread_setname_np(::pthread_self(), duty == Duty::waits ? "image-faults" : "image-fill");
+    if (duty != Duty::waits) {
+        leave_guest_alone();
+    }
     while (const auto chunk = next_chunk(duty)) {
         settle(*chunk, fetch(*chunk));
     }

@@ -106,6 +106,7 @@ private:
         LazyMemoryOptions options,
         LazyMemoryEvents events);
     void start();
+    void leave_guest_alone();
     void learn();
     formats::Status read_map();
     [[nodiscard]] dirtylog::DirtySet pages_in_image() const;
