@@ -52,9 +52,11 @@ class Hybrid(HostCase):
 
     def test_V04_P01_a_person_lets_it_go_on_there_in_the_middle_of_the_first_pass(self):
         b = self.receive_vm("b")
-        # Minutes, and then a stall that would leave it here.
+        # Minutes, and then a stall that would leave it here. What is left would fit in no blackout,
+        # or the guest would rather be stopped for it.
         self.migrate(
-            "a", "b", "--bandwidth", "100K", *self.late, "--on-stall", "abort", "--detach")
+            "a", "b", "--bandwidth", "100K", "--downtime", "1ms", *self.late,
+            "--on-stall", "abort", "--detach")
         wait_until("pages on the wire", lambda: self.progress("a").get("wire_bytes", 0) > 0)
         job = json.loads(self.wherry("postcopy", "a", "--json").stdout)
         self.assertEqual((job["kind"], job["state"]), ("migrate", "running"))
