@@ -25,6 +25,7 @@ struct MachineConfig {
     formats::Bytes memory{0}; ///< a multiple of 2 MiB
     std::uint32_t vcpus = 1;
     std::vector<CpuidEntry> cpuid{}; ///< what the guest sees; empty: all that the host offers
+    friend bool operator==(const MachineConfig&, const MachineConfig&) = default;
 };
 
 /// What to start in a fresh machine.

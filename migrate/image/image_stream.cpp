@@ -14,6 +14,8 @@
 
 #include <fmt/format.h>
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace wherry::migrate {
@@ -314,6 +316,21 @@ Status ImageStream::read_end() {
         return fail(is_over.error());
     }
     return *is_over ? Status{} : damaged("something follows behind its trailer");
+}
+
+Result<ImageDescription>
+read_beginning(const std::filesystem::path& file, const ImageAccess& access) {
+    const vmm::UniqueFd opened{::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    struct stat facts{};
+    if (!opened.is_open() || ::fstat(opened.get(), &facts) != 0) {
+        return fail(formats::system_error(errno, file.string()));
+    }
+    if (!S_ISREG(facts.st_mode)) {
+        return fail(ErrorCode::invalid_argument, file.string() + " is no regular file");
+    }
+    const auto begun =
+        ImageStream::open(std::make_unique<StreamSource>(opened.get(), file.string()), access);
+    return begun ? Result<ImageDescription>{begun->description()} : fail(begun.error());
 }
 
 } // namespace wherry::migrate

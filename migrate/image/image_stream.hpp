@@ -10,6 +10,7 @@
 #include "vmm/unique_fd.hpp"
 
 #include <cstddef>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -86,5 +87,10 @@ private:
     std::vector<std::byte> machine_state_;
     std::vector<formats::PageMapEntry> page_map_; ///< as its sections say
 };
+
+/// What the file says of its guest at its beginning, with nothing behind that looked at: for what
+/// can be made ready before the file has been found right. Of regular files only.
+formats::Result<ImageDescription>
+read_beginning(const std::filesystem::path& file, const ImageAccess& access);
 
 } // namespace wherry::migrate

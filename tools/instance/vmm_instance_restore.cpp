@@ -6,6 +6,7 @@
 #include "tools/instance/vmm_instance.hpp"
 
 #include <future>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -89,15 +90,39 @@ Status check_extent(const Image& image, bool as_of_switch) {
             image.name()));
 }
 
-/// What the host's hypervisor offers, while it is being asked.
-using Probing = std::future<Result<vmm::BackendCapabilities>>;
-/// A machine for the image's guest, while it is being made.
+/// A machine for the guest that a file says it is of, made before the file was found right.
+struct EarlyMachine {
+    vmm::MachineConfig config;
+    std::unique_ptr<vmm::Machine> machine;
+};
+
+/// What hinders it comes out later, in its place.
+std::optional<EarlyMachine> make_machine_early(const RestoreOptions& options) {
+    auto begun = migrate::read_beginning(options.image, options.access);
+    const auto memory = migrate::host_memory_headroom();
+    if (!begun || !memory || begun->plan.config.memory > *memory) {
+        return std::nullopt;
+    }
+    auto machine = vmm::Machine::create(begun->plan.config, options.host);
+    if (!machine) {
+        return std::nullopt;
+    }
+    return EarlyMachine{.config = std::move(begun->plan.config), .machine = *std::move(machine)};
+}
+
+// Both: while it is being made.
+using MakingEarly = std::future<std::optional<EarlyMachine>>;
 using Making = std::future<Result<std::unique_ptr<vmm::Machine>>>;
 
+/// `early`, where that is such a machine.
 template <typename Image>
 Result<std::unique_ptr<vmm::Machine>>
-machine_for(const Image& image, const vmm::MachineHost& host, Probing& probing) {
-    auto backend = probing.get();
+machine_for(const Image& image, const vmm::MachineHost& host, std::optional<EarlyMachine> early) {
+    const vmm::MachineConfig& config = image.description().plan.config;
+    if (early && early->config != config) {
+        early.reset();
+    }
+    auto backend = early ? early->machine->backend() : vmm::probe(host.hypervisor);
     if (!backend) {
         return fail(std::move(backend).error());
     }
@@ -110,7 +135,7 @@ machine_for(const Image& image, const vmm::MachineHost& host, Probing& probing) 
     if (!accepted) {
         return fail(std::move(accepted).error());
     }
-    return vmm::Machine::create(image.description().plan.config, host);
+    return early ? std::move(early->machine) : vmm::Machine::create(config, host);
 }
 
 /// Memory and state of the guest; the machine is the instance's then.
@@ -255,16 +280,17 @@ template <typename Image, typename TakeIn>
 ExitCode restore_from(
     Result<Image> image,
     const RestoreOptions& options,
-    Probing& probing,
+    MakingEarly making_early,
     const TakeIn& take_guest_in) {
     if (!image) {
         return fail_with(image.error());
     }
     const auto description = image->description();
     const auto name = options.name.empty() ? description.plan.vm_name : options.name;
-    // From here on beside what says whether it may be restored.
-    Making making = std::async(std::launch::async, [&image, &options, &probing] {
-        return machine_for(*image, options.host, probing);
+    // Beside what says whether it may be restored.
+    Making making = std::async(std::launch::async, [&image, &options, &making_early] {
+        auto early = making_early.valid() ? making_early.get() : std::nullopt;
+        return machine_for(*image, options.host, std::move(early));
     });
     const bool is_new = options.is_clone || is_snapshot(description);
     const auto as = is_new ? migrate::RestoredAs::new_vm : migrate::RestoredAs::the_vm;
@@ -293,21 +319,21 @@ ExitCode restore_from(
 } // namespace
 
 ExitCode restore_instance(const RestoreOptions& options) {
-    // Beside the opening of the image.
-    Probing probing =
-        std::async(std::launch::async, [&options] { return vmm::probe(options.host.hypervisor); });
     if (options.image == "-") {
         auto stream = std::make_unique<migrate::StreamSource>(STDIN_FILENO, "standard input");
         return restore_from(
             migrate::ImageStream::open(std::move(stream), options.access),
             options,
-            probing,
+            {},
             take_guest_in<migrate::ImageStream>);
     }
+    // Beside the opening of the image.
+    MakingEarly making_early =
+        std::async(std::launch::async, [&options] { return make_machine_early(options); });
     return restore_from(
         migrate::ImageChain::open(options.image, options.access, options.bases),
         options,
-        probing,
+        std::move(making_early),
         options.memory == RestoreMemory::now ? take_guest_in<migrate::ImageChain>
                                              : take_guest_in_lazily);
 }

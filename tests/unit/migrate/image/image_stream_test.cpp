@@ -4,13 +4,17 @@
 
 #include "migrate/file_placement.hpp"
 #include "migrate/image/guest_image.hpp"
+#include "migrate/image/image_reader.hpp"
 #include "tests/support/image_bench.hpp"
 
+#include <algorithm>
+#include <fstream>
 #include <thread>
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace wherry;
@@ -166,6 +170,35 @@ TEST_SUITE("migrate.image_stream") {
             other.begin() + static_cast<long>(begins.at(3)),
             mixed.begin() + static_cast<long>(begins.at(2)));
         CHECK(bench.complaint(mixed) == "test.wimg: section 2: it is of another image");
+    }
+
+    TEST_CASE("a file tells of its guest at its beginning, whatever follows") {
+        StreamBench bench;
+        const auto file = bench.directory.path() / "a.wimg";
+        const auto keep = [&file](const ImageBytes& bytes) {
+            std::ofstream{file, std::ios::binary}.write(
+                reinterpret_cast<const char*>(bytes.data()),
+                static_cast<std::streamsize>(bytes.size()));
+        };
+        auto bytes = bench.whole_image();
+        keep(bytes);
+        const auto whole = must(ImageReader::open(file));
+        CHECK(must(read_beginning(file, {})).plan.config == whole.description().plan.config);
+        const auto front = 3 * formats::image_block; // the header, a head and the description
+        std::fill(bytes.begin() + front, bytes.end(), std::byte{0xff});
+        keep(bytes);
+        CHECK(must(read_beginning(file, {})).plan.config == whole.description().plan.config);
+        bytes.at(front - formats::image_block) ^= std::byte{1};
+        keep(bytes);
+        CHECK_FALSE(read_beginning(file, {}));
+        keep({});
+        CHECK_FALSE(read_beginning(file, {}));
+        CHECK_FALSE(read_beginning(bench.directory.path() / "none", {}));
+        const auto fifo = bench.directory.path() / "fifo";
+        REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+        CHECK(
+            read_beginning(fifo, {}).error().text().find("is no regular file") !=
+            std::string::npos);
     }
 
     TEST_CASE("half a guest is refused") {
