@@ -73,7 +73,7 @@ Result<std::unique_ptr<SerialOutput>> SerialOutput::open(std::string_view target
         return fail(formats::system_error(errno, fmt::format("serial output to {}", path)));
     }
     auto output = std::make_unique<SerialOutput>(std::move(file));
-    output->is_to_be_emptied_ = true;
+    output->is_to_be_emptied_ = !output->can_block_;
     return output;
 }
 
@@ -90,8 +90,7 @@ SerialOutput::SerialOutput(UniqueFd fd)
 SerialOutput::~SerialOutput() = default;
 
 void SerialOutput::empty_file() {
-    const bool is_regular = std::exchange(is_to_be_emptied_, false) && is_regular_file(fd_.get());
-    if (is_regular && ::ftruncate(fd_.get(), 0) != 0) {
+    if (std::exchange(is_to_be_emptied_, false) && ::ftruncate(fd_.get(), 0) != 0) {
         failure_ = fail(formats::system_error(errno, "emptying the file of serial output"));
     }
 }

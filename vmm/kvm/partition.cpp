@@ -56,8 +56,9 @@ Result<std::uint64_t> guest_tsc_khz(const System& system) {
     if (!khz) {
         return fail(khz.error());
     }
-    known = static_cast<std::uint64_t>(*khz);
-    return known.load();
+    const auto found = static_cast<std::uint64_t>(*khz);
+    known = found;
+    return found;
 }
 
 Result<BackendCapabilities> capabilities_of(const System& system) {
