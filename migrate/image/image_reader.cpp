@@ -312,37 +312,48 @@ Status ImageReader::for_each_run(const TakePages& take, unsigned threads) {
     return {};
 }
 
+Result<ImageReader::Chunk> ImageReader::load_chunk(std::uint32_t number) const {
+    auto section = read_section(number);
+    if (!section) {
+        return fail(std::move(section).error().during(name()));
+    }
+    auto runs = runs_of(*section);
+    if (!runs) {
+        return fail(std::move(runs).error().during(place_in_file(number)));
+    }
+    return Chunk{.section = *std::move(section), .runs = *std::move(runs)};
+}
+
 Status ImageReader::read_chunk(std::uint32_t number, const TakePages& take) const {
     formats::invariant(page_map_ != nullptr, "the page map is asked for before a chunk");
-    const auto chunk = read_section(number);
-    const auto runs = chunk ? runs_of(*chunk) : fail(chunk.error());
-    if (!runs) {
-        return fail(Error{runs.error()}.during(chunk ? place_in_file(number) : name()));
+    const auto chunk = load_chunk(number);
+    if (!chunk) {
+        return fail(chunk.error());
     }
-    if (counting_pages(*runs, number, *page_map_) != page_map_->count_in(number)) {
+    if (counting_pages(chunk->runs, number, *page_map_) != page_map_->count_in(number)) {
         return fail(
             Error{ErrorCode::corrupted, "it lacks pages that the page map says it has"}.during(
                 place_in_file(number)));
     }
-    auto taken = take_chunk(*chunk, *runs, number, *page_map_, take);
+    auto taken = take_chunk(chunk->section, chunk->runs, number, *page_map_, take);
     return taken ? taken : fail(std::move(taken).error().during(place_in_file(number)));
 }
 
 Status
 ImageReader::read_chunk(std::uint32_t number, PageMapParts& map, const TakePages& take) const {
-    const auto chunk = read_section(number);
-    const auto runs = chunk ? runs_of(*chunk) : fail(chunk.error());
-    if (!runs) {
-        return fail(Error{runs.error()}.during(chunk ? place_in_file(number) : name()));
+    const auto chunk = load_chunk(number);
+    if (!chunk) {
+        return fail(chunk.error());
     }
-    for (const PageRun& run : *runs) {
+    for (const PageRun& run : chunk->runs) {
         if (auto loaded = map.load(run.pages); !loaded) {
             return loaded;
         }
     }
-    auto done = formats::then(map.note_count(number, counting_pages(*runs, number, map)), [&] {
-        return take_chunk(*chunk, *runs, number, map, take);
-    });
+    auto done =
+        formats::then(map.note_count(number, counting_pages(chunk->runs, number, map)), [&] {
+            return take_chunk(chunk->section, chunk->runs, number, map, take);
+        });
     return done ? done : fail(std::move(done).error().during(place_in_file(number)));
 }
 

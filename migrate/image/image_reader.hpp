@@ -90,6 +90,12 @@ private:
     formats::Result<PageMap>
     read_chunks(const PageMap* counting, const TakePages& take, unsigned threads);
     formats::Result<ImageSection> read_section(std::size_t number) const;
+    struct Chunk {
+        ImageSection section;
+        std::vector<formats::PageRun> runs;
+    };
+    /// Errors name the file.
+    formats::Result<Chunk> load_chunk(std::uint32_t number) const;
     /// "a.wimg: section 3 (chunk of pages)", for messages.
     [[nodiscard]] std::string place_in_file(std::size_t number) const;
 

@@ -44,17 +44,8 @@ Result<std::unique_ptr<LazyMemory>> LazyMemory::arm(
     }
     std::unique_ptr<LazyMemory> memory{new LazyMemory{
         machine.memory(), std::move(image), **map, std::move(options), std::move(events)}};
-    dirtylog::DirtySet missing{machine.memory()};
-    if ((*map)->is_whole()) {
-        missing = memory->pages_in_image();
-    } else {
-        missing.mark_all();
-        if (memory->left_out_) {
-            missing.unmark(*memory->left_out_);
-        }
-    }
+    const auto missing = memory->pages_in_image();
     memory->in_image_ = missing.count();
-    memory->is_counted_ = (*map)->is_whole();
     auto armed = ArrivingMemory::arm(
         machine,
         missing,
@@ -80,6 +71,7 @@ LazyMemory::LazyMemory(
       map_{map},
       left_out_{options.left_out},
       events_{std::move(events)},
+      is_counted_{map.is_whole()},
       chunks_(image_.section_count(), ChunkState::done),
       is_touched_(chunks_.size()),
       prefetch_{options.prefetch} {
@@ -105,10 +97,14 @@ LazyMemory::LazyMemory(
     first_.assign(touched_.begin(), touched_.end());
 }
 
-/// As the whole map has them.
+/// Of a map that is not whole yet: all of RAM.
 dirtylog::DirtySet LazyMemory::pages_in_image() const {
     dirtylog::DirtySet pages{ram_};
-    map_.for_each([&pages](const formats::PageMapEntry& entry) { pages.mark(entry.pages); });
+    if (map_.is_whole()) {
+        map_.for_each([&pages](const formats::PageMapEntry& entry) { pages.mark(entry.pages); });
+    } else {
+        pages.mark_all();
+    }
     if (left_out_) {
         pages.unmark(*left_out_);
     }

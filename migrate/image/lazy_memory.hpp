@@ -133,7 +133,7 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     formats::PageCount in_image_;
-    bool is_counted_ = false;
+    bool is_counted_;                ///< as LazyMemoryStatus has it
     std::uint64_t faults_told_ = 0;  ///< how often somebody said that there are some
     std::vector<ChunkState> chunks_; ///< by section number; done where it is no chunk
     std::deque<std::uint32_t> wanted_;

@@ -29,15 +29,16 @@ PageMap::PageMap(std::vector<PageMapEntry> entries) : entries_{std::move(entries
     }
 }
 
-PageMap::Entries::const_iterator PageMap::entry_at(Gfn page) const {
+std::span<const PageMapEntry>::iterator entry_at(std::span<const PageMapEntry> entries, Gfn page) {
     return std::ranges::partition_point(
-        entries_, [page](const PageMapEntry& entry) { return entry.pages.end() <= page; });
+        entries, [page](const PageMapEntry& entry) { return entry.pages.end() <= page; });
 }
 
 std::optional<std::uint32_t> PageMap::chunk_of(Gfn page) const {
-    const auto entry = entry_at(page);
-    return entry != entries_.end() && entry->pages.contains(page) ? std::optional{entry->chunk}
-                                                                  : std::nullopt;
+    const auto all = entries();
+    const auto entry = entry_at(all, page);
+    return entry != all.end() && entry->pages.contains(page) ? std::optional{entry->chunk}
+                                                             : std::nullopt;
 }
 
 PageCount PageMap::count() const noexcept {

@@ -21,6 +21,37 @@ constexpr ChunkRange only_chunk(std::uint32_t number) noexcept {
     return {.first = number, .end = number + 1};
 }
 
+// Of entries that ascend and do not overlap, as a page map has them:
+
+/// The first one that does not end before `page`.
+std::span<const formats::PageMapEntry>::iterator
+entry_at(std::span<const formats::PageMapEntry> entries, formats::Gfn page);
+
+/// Calls fn(entry) for each one with a page of `pages`.
+template <typename Function>
+void for_each_entry(
+    std::span<const formats::PageMapEntry> entries, formats::PageRange pages, Function&& fn) {
+    for (auto entry = entry_at(entries, pages.first());
+         entry != entries.end() && entry->pages.first() < pages.end();
+         ++entry) {
+        fn(*entry);
+    }
+}
+
+/// Calls fn(PageRange) with what of such an entry is in `pages`, if it is in one of the chunks.
+template <typename Function>
+void for_part_in(
+    ChunkRange chunks,
+    formats::PageRange pages,
+    const formats::PageMapEntry& entry,
+    Function&& fn) {
+    if (entry.chunk >= chunks.first && entry.chunk < chunks.end) {
+        const auto first = std::max(entry.pages.first(), pages.first());
+        const auto end = std::min(entry.pages.end(), pages.end());
+        fn(pages.part(first - pages.first(), end - pages.first()));
+    }
+}
+
 /// Which chunk of an image holds each page's contents: the last one that has it. Immutable, and
 /// so for any thread.
 class PageMap {
@@ -45,25 +76,15 @@ public:
     friend bool operator==(const PageMap&, const PageMap&) = default;
 
 private:
-    using Entries = std::vector<formats::PageMapEntry>;
-    /// The first entry that does not end before `page`.
-    [[nodiscard]] Entries::const_iterator entry_at(formats::Gfn page) const;
-
-    Entries entries_;
+    std::vector<formats::PageMapEntry> entries_;
     std::vector<formats::PageCount> counts_; ///< by chunk
 };
 
 template <typename Function>
 void PageMap::for_each_in(ChunkRange chunks, formats::PageRange pages, Function&& fn) const {
-    for (auto entry = entry_at(pages.first());
-         entry != entries_.end() && entry->pages.first() < pages.end();
-         ++entry) {
-        if (entry->chunk >= chunks.first && entry->chunk < chunks.end) {
-            const auto first = std::max(entry->pages.first(), pages.first());
-            const auto end = std::min(entry->pages.end(), pages.end());
-            fn(pages.part(first - pages.first(), end - pages.first()));
-        }
-    }
+    for_each_entry(entries_, pages, [&](const formats::PageMapEntry& entry) {
+        for_part_in(chunks, pages, entry, fn);
+    });
 }
 
 /// Learns chunk by chunk what is where. Not thread-safe. Pages given to it lie inside one region.

@@ -84,26 +84,14 @@ void PageMapParts::for_each_entry(formats::PageRange pages, Function&& fn) const
     for (std::size_t number = part_of(pages.first());
          number < parts_.size() && parts_[number]->first < pages.end();
          ++number) {
-        const auto entries = parts_[number]->entries;
-        auto entry = std::ranges::upper_bound(
-            entries, pages.first(), {}, [](const formats::PageMapEntry& each) {
-                return each.pages.end();
-            });
-        for (; entry != entries.end() && entry->pages.first() < pages.end(); ++entry) {
-            fn(*entry);
-        }
+        migrate::for_each_entry(parts_[number]->entries, pages, fn);
     }
 }
 
 template <typename Function>
 void PageMapParts::for_each_in(ChunkRange chunks, formats::PageRange pages, Function&& fn) const {
-    for_each_entry(pages, [&](const formats::PageMapEntry& entry) {
-        if (entry.chunk >= chunks.first && entry.chunk < chunks.end) {
-            const auto first = std::max(entry.pages.first(), pages.first());
-            const auto end = std::min(entry.pages.end(), pages.end());
-            fn(pages.part(first - pages.first(), end - pages.first()));
-        }
-    });
+    for_each_entry(
+        pages, [&](const formats::PageMapEntry& entry) { for_part_in(chunks, pages, entry, fn); });
 }
 
 template <typename Function>

@@ -163,7 +163,7 @@ Status take_guest_in_lazily(
     Making& making,
     migrate::RestoredAs as,
     const RestoreOptions& options) {
-    const auto map = image.page_map_parts();
+    const auto map = image.page_map_parts(); // while the machine is made; it is kept for later
     auto machine = making.get();
     if (!machine) {
         return fail(std::move(machine).error());
