@@ -3,6 +3,7 @@
 
 #include "vmm/kvm/abi.hpp"
 #include "vmm/kvm/cpuid.hpp"
+#include "vmm/kvm/tsc.hpp"
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/userfault.hpp"
 
@@ -36,8 +37,8 @@ Result<int> enable(int vm, std::uint32_t capability, std::uint64_t argument, con
     return call(vm, KVM_ENABLE_CAP, &wanted, name);
 }
 
-/// The frequency guests run at here, which does not change while the host runs. Older kernels tell
-/// by vCPU only, so that a VM is made for it, once.
+/// The frequency guests run at here, which does not change while the host runs, if they can. Older
+/// kernels tell by vCPU only, so that a VM is made for it, once.
 Result<std::uint64_t> guest_tsc_khz(const System& system) {
     static std::atomic<std::uint64_t> known{0};
     if (const auto before = known.load(); before != 0) {
@@ -52,13 +53,15 @@ Result<std::uint64_t> guest_tsc_khz(const System& system) {
         return fail(vcpu.error());
     }
     const UniqueFd owned{*vcpu};
-    const auto khz = call_number(*vcpu, KVM_GET_TSC_KHZ, 0, "KVM_GET_TSC_KHZ");
+    const auto khz = tsc_frequency(*vcpu);
     if (!khz) {
         return fail(khz.error());
     }
-    const auto found = static_cast<std::uint64_t>(*khz);
-    known = found;
-    return found;
+    if (const auto taken = set_tsc_frequency(*vcpu, *khz); !taken) {
+        return fail(taken.error());
+    }
+    known = *khz;
+    return *khz;
 }
 
 Result<BackendCapabilities> capabilities_of(const System& system) {

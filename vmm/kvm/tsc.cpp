@@ -117,7 +117,7 @@ Status verify(std::uint64_t wanted, std::uint64_t found, std::uint64_t least, st
             distance));
 }
 
-Status set_frequency(int vcpu, std::uint64_t khz, const BackendCapabilities& host) {
+Status restore_frequency(int vcpu, std::uint64_t khz, const BackendCapabilities& host) {
     if (khz == 0) {
         return {}; // the source could not tell; the host's own it is
     }
@@ -129,18 +129,54 @@ Status set_frequency(int vcpu, std::uint64_t khz, const BackendCapabilities& hos
                 khz,
                 host.tsc_frequency_khz));
     }
-    const auto set = call_number(vcpu, KVM_SET_TSC_KHZ, khz, "KVM_SET_TSC_KHZ");
-    return set ? Status{} : fail(set.error());
+    return set_tsc_frequency(vcpu, khz);
 }
 
 } // namespace
 
-Result<TscReading> read_tsc(int vcpu, const Clock& clock, const BackendCapabilities& host) {
+Result<std::uint64_t> tsc_frequency(int vcpu) {
     const auto khz = call_number(vcpu, KVM_GET_TSC_KHZ, 0, "KVM_GET_TSC_KHZ");
     if (!khz) {
         return fail(khz.error());
     }
-    TscReading reading{.khz = static_cast<std::uint64_t>(*khz)};
+    return static_cast<std::uint64_t>(*khz);
+}
+
+Status set_tsc_frequency(int vcpu, std::uint64_t khz) {
+    const auto own = tsc_frequency(vcpu);
+    if (!own) {
+        return fail(own.error());
+    }
+    const auto set = call_number(vcpu, KVM_SET_TSC_KHZ, khz, "KVM_SET_TSC_KHZ");
+    if (set) {
+        return {};
+    }
+    if (*own == khz) {
+        return fail(
+            ErrorCode::unsupported,
+            fmt::format(
+                "this host's KVM refuses the TSC frequency that its vCPUs begin with, {} kHz ({}): "
+                "the kernel has measured another since kvm was loaded; load kvm again (modprobe -r "
+                "kvm_amd or kvm_intel, then kvm; then modprobe what you removed)",
+                khz,
+                set.error().text()));
+    }
+    return fail(
+        ErrorCode::incompatible,
+        fmt::format(
+            "the guest's TSC runs at {} kHz, which this host's KVM refuses in place of its own "
+            "{} kHz: {}",
+            khz,
+            *own,
+            set.error().text()));
+}
+
+Result<TscReading> read_tsc(int vcpu, const Clock& clock, const BackendCapabilities& host) {
+    const auto khz = tsc_frequency(vcpu);
+    if (!khz) {
+        return fail(khz.error());
+    }
+    TscReading reading{.khz = *khz};
     const auto value = tsc_when(vcpu, clock.saved_at(), reading.khz, host);
     if (!value) {
         return fail(value.error());
@@ -151,7 +187,7 @@ Result<TscReading> read_tsc(int vcpu, const Clock& clock, const BackendCapabilit
 
 Status
 write_tsc(int vcpu, const TscReading& saved, const Clock& clock, const BackendCapabilities& host) {
-    if (auto set = set_frequency(vcpu, saved.khz, host); !set) {
+    if (auto set = restore_frequency(vcpu, saved.khz, host); !set) {
         return set;
     }
     const std::uint64_t khz = saved.khz != 0 ? saved.khz : host.tsc_frequency_khz;

@@ -10,6 +10,7 @@ set(vmm_tests
   io_apic_test.cpp
   io_bus_test.cpp
   kvm_cpuid_test.cpp
+  kvm_tsc_test.cpp
   machine_test.cpp
   mshv_dirty_log_test.cpp
   mshv_features_test.cpp

@@ -2,6 +2,7 @@
 #include "vmm/userfault_source.hpp"
 
 #include "tests/unit/vmm/fault_fixture.hpp"
+#include "tests/unit/vmm/refused_calls.hpp"
 
 #include <algorithm>
 #include <array>
@@ -20,11 +21,8 @@
 #include <fmt/format.h>
 
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -88,21 +86,8 @@ std::uint64_t truth(std::uint64_t number) {
 
 /// From here on the thread that calls it cannot have a userfaultfd; `error` says why.
 void forbid_userfault(std::uint32_t error) {
-    constexpr auto load = static_cast<std::uint16_t>(BPF_LD | BPF_W | BPF_ABS);
-    constexpr auto equal = static_cast<std::uint16_t>(BPF_JMP | BPF_JEQ | BPF_K);
-    constexpr auto answer = static_cast<std::uint16_t>(BPF_RET | BPF_K);
-    std::array<sock_filter, 7> rules{{
-        {.code = load, .jt = 0, .jf = 0, .k = offsetof(seccomp_data, nr)},
-        {.code = equal, .jt = 3, .jf = 0, .k = SYS_userfaultfd},
-        {.code = equal, .jt = 0, .jf = 3, .k = SYS_ioctl},
-        {.code = load, .jt = 0, .jf = 0, .k = offsetof(seccomp_data, args) + 8},
-        {.code = equal, .jt = 0, .jf = 1, .k = USERFAULTFD_IOC_NEW},
-        {.code = answer, .jt = 0, .jf = 0, .k = SECCOMP_RET_ERRNO | error},
-        {.code = answer, .jt = 0, .jf = 0, .k = SECCOMP_RET_ALLOW},
-    }};
-    sock_fprog program{.len = rules.size(), .filter = rules.data()};
-    REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    REQUIRE(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    tests::refuse_call(SYS_userfaultfd, error);
+    tests::refuse_ioctl(USERFAULTFD_IOC_NEW, error);
 }
 
 /// Reads pages at random until told to stop; how many were neither right nor waited for.
