@@ -55,9 +55,9 @@ cannot_connect(const Endpoint& to, const boost::system::error_code& cause) {
             is_refused ? "; is anything listening there?" : ""));
 }
 
-/// Until connected; only a refusal is tried again, for the peer may be about to listen.
+/// Until connected; only a refusal is tried again, and that where somebody may be about to listen.
 Task<std::optional<tcp::socket>>
-connect_socket(Endpoint to, boost::system::error_code& last_cause) {
+connect_socket(Endpoint to, bool waits_for_listener, boost::system::error_code& last_cause) {
     auto addresses = co_await detail::resolve(to);
     if (!addresses) {
         co_return fail(std::move(addresses).error());
@@ -67,7 +67,7 @@ connect_socket(Endpoint to, boost::system::error_code& last_cause) {
         if (!socket || *socket) {
             co_return std::move(socket);
         }
-        if (last_cause != boost::asio::error::connection_refused) {
+        if (!waits_for_listener || last_cause != boost::asio::error::connection_refused) {
             co_return cannot_connect(to, last_cause);
         }
         auto paused = co_await pause_for(pause);
@@ -81,7 +81,8 @@ connect_socket(Endpoint to, boost::system::error_code& last_cause) {
 
 Task<std::unique_ptr<ByteStream>> connect(Endpoint to, Security security, ConnectOptions options) {
     boost::system::error_code last_cause = boost::asio::error::timed_out;
-    auto socket = co_await within(options.connect_deadline, connect_socket(to, last_cause));
+    auto socket = co_await within(
+        options.connect_deadline, connect_socket(to, options.waits_for_listener, last_cause));
     if (!socket && socket.error().code() == ErrorCode::timed_out) {
         co_return cannot_connect(to, last_cause);
     }

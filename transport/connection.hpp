@@ -19,6 +19,8 @@ struct ConnectOptions {
     Duration connect_deadline = std::chrono::seconds{5};
     /// For the whole TLS handshake.
     Duration handshake_deadline = std::chrono::seconds{10};
+    /// Whether a refused connection is tried again until then: the peer may be about to listen.
+    bool waits_for_listener = true;
 };
 
 /// Connects on the calling task's executor. Under TLS the stream is ready when we have accepted

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/http_post.hpp"
 
-#include "transport/detail/resolve.hpp"
+#include <array>
+#include <sstream>
+#include <utility>
 
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <fmt/format.h>
 
@@ -17,59 +18,81 @@ using formats::fail;
 
 namespace {
 
-std::unexpected<formats::Error>
-broken(const Endpoint& to, const beast::error_code& problem, ErrorCode otherwise) {
-    if (problem == beast::error::timeout) {
-        return fail(ErrorCode::timed_out, fmt::format("{} does not answer", to.to_string()));
-    }
-    const bool is_ours = problem == boost::asio::error::operation_aborted;
-    const bool is_no_http =
-        problem.category() == make_error_code(http::error::bad_version).category() &&
-        problem != http::error::end_of_stream && problem != http::error::partial_message;
-    return fail(
-        is_ours ? ErrorCode::cancelled : (is_no_http ? ErrorCode::protocol : otherwise),
-        fmt::format("{}: {}", to.to_string(), problem.message()));
-}
-
-http::request<http::string_body> request_for(const Endpoint& to, HttpPost&& what) {
+std::string request_for(const Endpoint& to, HttpPost&& what) {
     http::request<http::string_body> request{http::verb::post, what.target, 11};
     request.set(http::field::host, to.to_string());
     request.set(http::field::content_type, "application/json");
     request.keep_alive(false);
     request.body() = std::move(what.body);
     request.prepare_payload();
-    return request;
+    std::ostringstream text;
+    text << request;
+    return std::move(text).str();
+}
+
+std::unexpected<formats::Error>
+broken(const Endpoint& from, ErrorCode code, const beast::error_code& problem) {
+    return fail(code, fmt::format("{}: {}", from.to_string(), problem.message()));
+}
+
+/// The answer, whose body may have that many bytes.
+Task<HttpAnswer> read_answer(ByteStream& stream, const Endpoint& from, std::size_t body_limit) {
+    http::response_parser<http::string_body> parser;
+    parser.body_limit(body_limit);
+    parser.eager(true);
+    beast::flat_buffer buffer;
+    std::array<std::byte, 4096> piece{};
+    while (!parser.is_done()) {
+        const auto got = co_await stream.read_some(piece);
+        if (!got) {
+            co_return fail(got.error());
+        }
+        beast::error_code problem;
+        if (*got == 0) {
+            parser.put_eof(problem);
+            if (problem) {
+                co_return broken(from, ErrorCode::connection_lost, problem);
+            }
+            break;
+        }
+        boost::asio::buffer_copy(buffer.prepare(*got), boost::asio::buffer(piece, *got));
+        buffer.commit(*got);
+        buffer.consume(parser.put(buffer.data(), problem));
+        if (problem && problem != http::error::need_more) {
+            co_return broken(from, ErrorCode::protocol, problem);
+        }
+    }
+    auto answer = parser.release();
+    co_return HttpAnswer{.status = answer.result_int(), .body = std::move(answer.body())};
+}
+
+Task<HttpAnswer> exchange(Endpoint to, Security security, HttpPost what) {
+    // Whoever comes first of these limits and that of all of it.
+    const ConnectOptions options{
+        .connect_deadline = what.limit,
+        .handshake_deadline = what.limit,
+        .waits_for_listener = false};
+    auto stream = co_await connect(to, std::move(security), options);
+    if (!stream) {
+        co_return fail(std::move(stream).error());
+    }
+    const auto limit = what.answer_limit;
+    const auto request = request_for(to, std::move(what));
+    if (auto sent = co_await (*stream)->write_all(std::as_bytes(std::span{request})); !sent) {
+        co_return fail(std::move(sent).error());
+    }
+    co_return co_await read_answer(**stream, to, limit);
 }
 
 } // namespace
 
-Task<HttpAnswer> http_post(Endpoint to, HttpPost what) {
-    const auto end = std::chrono::steady_clock::now() + what.limit;
-    auto addresses = co_await within(what.limit, detail::resolve(to));
-    if (!addresses) {
-        co_return fail(std::move(addresses).error());
+Task<HttpAnswer> http_post(Endpoint to, Security security, HttpPost what) {
+    const auto limit = what.limit;
+    auto answer = co_await within(limit, exchange(to, std::move(security), std::move(what)));
+    if (!answer && answer.error().code() == ErrorCode::timed_out) {
+        co_return fail(ErrorCode::timed_out, fmt::format("{} does not answer", to.to_string()));
     }
-    auto executor = co_await boost::asio::this_coro::executor;
-    beast::tcp_stream stream{executor};
-    stream.expires_at(end);
-    auto [no_connection, at] = co_await stream.async_connect(*addresses, as_result);
-    if (no_connection) {
-        co_return broken(to, no_connection, ErrorCode::unreachable);
-    }
-    http::response_parser<http::string_body> parser;
-    parser.body_limit(what.answer_limit);
-    const auto request = request_for(to, std::move(what));
-    auto [not_sent, sent] = co_await http::async_write(stream, request, as_result);
-    if (not_sent) {
-        co_return broken(to, not_sent, ErrorCode::connection_lost);
-    }
-    beast::flat_buffer buffer;
-    auto [no_answer, got] = co_await http::async_read(stream, buffer, parser, as_result);
-    if (no_answer) {
-        co_return broken(to, no_answer, ErrorCode::connection_lost);
-    }
-    auto answer = parser.release();
-    co_return HttpAnswer{.status = answer.result_int(), .body = std::move(answer.body())};
+    co_return std::move(answer);
 }
 
 } // namespace wherry::transport

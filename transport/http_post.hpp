@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "transport/connection.hpp"
 #include "transport/endpoint.hpp"
 #include "transport/task.hpp"
 
@@ -21,9 +22,10 @@ struct HttpAnswer {
     std::string body;
 };
 
-/// One HTTP/1.1 request on a connection of its own, bare TCP. Any status is an answer. Error
-/// {unreachable} was never sent; {timed_out, connection_lost} may have been carried out, now or
-/// later; {protocol} is no HTTP, or over the limit.
-Task<HttpAnswer> http_post(Endpoint to, HttpPost what);
+/// One HTTP/1.1 request on a connection of its own. A TlsContext names no protocol. Any status is
+/// an answer. Error {unreachable} was never sent; {timed_out, connection_lost} may have been
+/// carried out, now or later; {protocol} is no HTTP, or over the limit; {authentication} is who
+/// refused whom.
+Task<HttpAnswer> http_post(Endpoint to, Security security, HttpPost what);
 
 } // namespace wherry::transport

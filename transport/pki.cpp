@@ -145,7 +145,11 @@ Status write_host(
     const Issued& authority,
     std::span<const std::string> hosts,
     const PkiOptions& options) {
-    const bool swapped = options.use == KeyUse::swapped;
+    const auto as = [use = options.use](CertificateKind proper, CertificateKind other) {
+        return use == KeyUse::both      ? CertificateKind::both
+               : use == KeyUse::swapped ? other
+                                        : proper;
+    };
     struct Wanted {
         CertificateKind kind;
         const char* key_name;
@@ -153,11 +157,11 @@ Status write_host(
     };
     const std::array wanted{
         Wanted{
-            swapped ? CertificateKind::client : CertificateKind::server,
+            as(CertificateKind::server, CertificateKind::client),
             server_key_file,
             server_cert_file},
         Wanted{
-            swapped ? CertificateKind::server : CertificateKind::client,
+            as(CertificateKind::client, CertificateKind::server),
             client_key_file,
             client_cert_file},
     };

@@ -11,10 +11,11 @@
 namespace wherry::transport {
 
 /// What the server and the client certificate may be used for. Anything but `proper` exists for
-/// tests of refusals.
+/// tests.
 enum class KeyUse {
     proper,  ///< serverAuth in the server's, clientAuth in the client's
     swapped, ///< the other way round
+    both,    ///< both in both: an etcd is a client of its own
 };
 
 struct PkiOptions {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include <fmt/format.h>
 #include <openssl/err.h>
@@ -178,18 +179,20 @@ int choose_protocol(
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-bool set_protocol(SSL_CTX* context, TlsContext::Role role) {
+/// A server has but one.
+bool set_protocol(SSL_CTX* context, TlsContext::Role role, std::string_view protocol) {
     if (role == TlsContext::Role::server) {
         SSL_CTX_set_alpn_select_cb(context, &choose_protocol, nullptr);
-        return true;
+        return protocol == alpn_protocol;
     }
-    std::array<unsigned char, alpn_protocol.size() + 1> wire{
-        static_cast<unsigned char>(alpn_protocol.size())};
-    std::memcpy(wire.data() + 1, alpn_protocol.data(), alpn_protocol.size());
+    std::vector<unsigned char> wire{protocol.begin(), protocol.end()};
+    if (!wire.empty()) {
+        wire.insert(wire.begin(), static_cast<unsigned char>(protocol.size()));
+    }
     return SSL_CTX_set_alpn_protos(context, wire.data(), static_cast<unsigned>(wire.size())) == 0;
 }
 
-bool set_policy(SSL_CTX* context, TlsContext::Role role) {
+bool set_policy(SSL_CTX* context, TlsContext::Role role, std::string_view protocol) {
     SSL_CTX_set_options(
         context,
         SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
@@ -208,7 +211,7 @@ bool set_policy(SSL_CTX* context, TlsContext::Role role) {
            SSL_CTX_set_ciphersuites(context, suites) == 1 &&
            SSL_CTX_set1_groups(context, groups.data(), std::ssize(groups)) == 1 &&
            SSL_CTX_set_num_tickets(context, 0) == 1 &&
-           SSL_CTX_set_max_early_data(context, 0) == 1 && set_protocol(context, role);
+           SSL_CTX_set_max_early_data(context, 0) == 1 && set_protocol(context, role, protocol);
 }
 
 } // namespace
@@ -245,7 +248,7 @@ TlsContext::load(const fs::path& directory, Role role, const TlsOptions& options
         SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method()), &SSL_CTX_free};
     auto* context = made.context_.get();
     // The file is read again for the chain that may follow the certificate in it.
-    const bool done = context != nullptr && set_policy(context, role) &&
+    const bool done = context != nullptr && set_policy(context, role, options.protocol) &&
                       SSL_CTX_use_certificate_chain_file(context, certificate_path.c_str()) == 1 &&
                       SSL_CTX_use_PrivateKey(context, own->key.get()) == 1 &&
                       SSL_CTX_load_verify_file(context, ca_path.c_str()) == 1;
@@ -262,6 +265,7 @@ TlsContext::load(const fs::path& directory, Role role, const TlsOptions& options
             SSL_CTX_get0_param(context), std::chrono::system_clock::to_time_t(*options.now));
     }
     made.role_ = role;
+    made.protocol_ = options.protocol;
     made.ca_file_ = ca_path.string();
     made.certificate_file_ = certificate_path.string();
     made.certificate_names_ = detail::subject_names(certificate);

@@ -14,11 +14,14 @@ struct ssl_ctx_st;
 
 namespace wherry::transport {
 
-/// The application protocol both sides must name (ALPN, RFC 7301).
+/// The application protocol that both of wherry's sides must name (ALPN, RFC 7301).
 inline constexpr std::string_view alpn_protocol = "wherry/1";
 
 struct TlsOptions {
     using Time = std::chrono::system_clock::time_point;
+    /// What is named and must be agreed on. A client may name none, where the other side is none of
+    /// wherry's.
+    std::string_view protocol = alpn_protocol;
     /// The time by which certificates, our own and the peer's, are judged. Unset: the clock.
     std::optional<Time> now;
 };
@@ -37,6 +40,8 @@ public:
     for_client(const std::filesystem::path& directory, TlsOptions options = {});
 
     [[nodiscard]] Role role() const noexcept { return role_; }
+    /// TlsOptions::protocol
+    [[nodiscard]] std::string_view protocol() const noexcept { return protocol_; }
     /// For messages: the file of our own certificate, of the CA, and the names ours is valid for.
     [[nodiscard]] const std::string& certificate_file() const noexcept { return certificate_file_; }
     [[nodiscard]] const std::string& ca_file() const noexcept { return ca_file_; }
@@ -57,6 +62,7 @@ private:
     /// Shared by all copies and by every connection made from them.
     std::shared_ptr<ssl_ctx_st> context_;
     Role role_ = Role::client;
+    std::string protocol_;
     std::string certificate_file_;
     std::string ca_file_;
     std::string certificate_names_;

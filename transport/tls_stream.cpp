@@ -108,7 +108,7 @@ Task<void> TlsStream::flush() {
 Task<void> TlsStream::shake_hands() {
     for (;;) {
         const auto outcome = session_->shake_hands();
-        if (outcome == Outcome::done && session_->has_agreed_protocol()) {
+        if (outcome == Outcome::done && session_->has_agreed(context_.protocol())) {
             subject_ = session_->peer_subject();
             co_return co_await flush();
         }

@@ -43,21 +43,44 @@ std::uint64_t number_after(std::string_view text, std::string_view name) {
     return number;
 }
 
-Result<std::unique_ptr<Arbiter>> etcd_from(std::string_view endpoints) {
-    std::vector<transport::Endpoint> parsed;
-    for (auto rest = endpoints;;) {
-        const auto comma = rest.find(',');
-        auto endpoint = transport::Endpoint::parse(rest.substr(0, comma));
+constexpr std::string_view etcd_form = "etcd:HOST:PORT[,HOST:PORT...][?tls=DIR]";
+
+Result<std::vector<transport::Endpoint>> endpoints_from(std::string_view text) {
+    std::vector<transport::Endpoint> endpoints;
+    for (;;) {
+        const auto comma = text.find(',');
+        auto endpoint = transport::Endpoint::parse(text.substr(0, comma));
         if (!endpoint) {
-            return fail(
-                std::move(endpoint).error().during(fmt::format("arbiter 'etcd:{}'", endpoints)));
+            return fail(std::move(endpoint).error());
         }
-        parsed.push_back(*std::move(endpoint));
+        endpoints.push_back(*std::move(endpoint));
         if (comma == std::string_view::npos) {
-            return std::make_unique<EtcdArbiter>(std::move(parsed));
+            return endpoints;
         }
-        rest.remove_prefix(comma + 1);
+        text.remove_prefix(comma + 1);
     }
+}
+
+/// Of what follows `etcd:`.
+Result<std::unique_ptr<Arbiter>> etcd_from(std::string_view text) {
+    constexpr std::string_view tls = "?tls=";
+    const auto question = text.find('?');
+    const auto option = question == std::string_view::npos ? "" : text.substr(question);
+    auto endpoints = endpoints_from(text.substr(0, question));
+    if (!endpoints) {
+        return fail(std::move(endpoints).error().during(fmt::format("arbiter 'etcd:{}'", text)));
+    }
+    if (option.empty()) {
+        return std::make_unique<EtcdArbiter>(*std::move(endpoints), std::filesystem::path{});
+    }
+    const std::filesystem::path directory{
+        option.starts_with(tls) ? option.substr(tls.size()) : std::string_view{}};
+    if (!directory.is_absolute()) {
+        return fail(
+            ErrorCode::invalid_argument,
+            fmt::format("arbiter 'etcd:{}': write {}, where DIR begins with '/'", text, etcd_form));
+    }
+    return std::make_unique<EtcdArbiter>(*std::move(endpoints), directory);
 }
 
 } // namespace
@@ -105,9 +128,7 @@ Result<std::unique_ptr<Arbiter>> arbiter_from(std::string_view text) {
     if (!text.starts_with(file)) {
         return fail(
             ErrorCode::invalid_argument,
-            fmt::format(
-                "'{}' is no arbiter: write local, file:DIR or etcd:HOST:PORT[,HOST:PORT...]",
-                text));
+            fmt::format("'{}' is no arbiter: write local, file:DIR or {}", text, etcd_form));
     }
     const std::filesystem::path path{text.substr(file.size())};
     if (!path.is_absolute()) {

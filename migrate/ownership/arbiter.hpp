@@ -63,7 +63,7 @@ private:
 };
 
 /// "local": empty, since the source's journal decides there. "file:DIR": FileArbiter.
-/// "etcd:HOST:PORT[,HOST:PORT...]": EtcdArbiter. Nothing is opened or connected yet.
+/// "etcd:HOST:PORT[,HOST:PORT...][?tls=DIR]": EtcdArbiter. Nothing is opened or connected yet.
 /// Error{invalid_argument} for anything else.
 formats::Result<std::unique_ptr<Arbiter>> arbiter_from(std::string_view text);
 

@@ -51,23 +51,25 @@ Status from_json(const std::string& text, google::protobuf::Message& into) {
 /// What etcd says went wrong.
 formats::Error refusal(const transport::Endpoint& from, const transport::HttpAnswer& answer) {
     formats::proto::EtcdFailure failure;
-    const bool has_reason = from_json(answer.body, failure).has_value();
+    const bool is_etcd = from_json(answer.body, failure).has_value();
+    const auto line = std::string_view{answer.body}.substr(0, answer.body.find('\n'));
     return formats::Error{
         answer.status >= first_server_failure ? ErrorCode::unreachable : ErrorCode::refused,
         fmt::format(
             "{} answered {}: {}",
             from.to_string(),
             answer.status,
-            formats::sanitised(has_reason ? failure.error() : "(no reason)"))};
+            formats::sanitised(is_etcd ? failure.error() : line))};
 }
 
 /// On a loop of its own, on this thread.
-Result<transport::HttpAnswer> post(const transport::Endpoint& to, transport::HttpPost what) {
+Result<transport::HttpAnswer>
+post(const transport::Endpoint& to, transport::Security security, transport::HttpPost what) {
     boost::asio::io_context io{1};
     std::optional<Result<transport::HttpAnswer>> outcome;
     transport::spawn(
         io.get_executor(),
-        transport::http_post(to, std::move(what)),
+        transport::http_post(to, std::move(security), std::move(what)),
         [&outcome](Result<transport::HttpAnswer> result) { outcome = std::move(result); });
     while (!outcome && io.run_one() > 0) {
     }
@@ -77,15 +79,31 @@ Result<transport::HttpAnswer> post(const transport::Endpoint& to, transport::Htt
 
 } // namespace
 
-EtcdArbiter::EtcdArbiter(std::vector<transport::Endpoint> endpoints)
-    : endpoints_{std::move(endpoints)} {
+EtcdArbiter::EtcdArbiter(
+    std::vector<transport::Endpoint> endpoints, std::filesystem::path tls_directory)
+    : endpoints_{std::move(endpoints)},
+      tls_directory_{std::move(tls_directory)} {
     formats::invariant(!endpoints_.empty(), "etcd has an endpoint");
 }
 
 std::string EtcdArbiter::name() const {
     std::vector<std::string> all;
     std::ranges::transform(endpoints_, std::back_inserter(all), &transport::Endpoint::to_string);
-    return fmt::format("etcd:{}", fmt::join(all, ","));
+    return fmt::format(
+        "etcd:{}{}",
+        fmt::join(all, ","),
+        tls_directory_.empty() ? "" : "?tls=" + tls_directory_.string());
+}
+
+Result<transport::Security> EtcdArbiter::security() const {
+    if (tls_directory_.empty()) {
+        return transport::Insecure{};
+    }
+    auto context = transport::TlsContext::for_client(tls_directory_, {.protocol = {}, .now = {}});
+    if (!context) {
+        return fail(std::move(context).error());
+    }
+    return *std::move(context);
 }
 
 Result<Arbiter::Seen> EtcdArbiter::look(const VmId& vm, Deadline deadline) {
@@ -139,6 +157,10 @@ Status EtcdArbiter::call(
     const google::protobuf::Message& request,
     google::protobuf::Message& response,
     Deadline deadline) {
+    const auto secured = security();
+    if (!secured) {
+        return fail(secured.error());
+    }
     std::optional<formats::Error> last;
     for (std::size_t tried = 0; tried < endpoints_.size(); ++tried) {
         const auto at = (first_ + tried) % endpoints_.size();
@@ -146,6 +168,7 @@ Status EtcdArbiter::call(
         const auto share = left / static_cast<std::int64_t>(endpoints_.size() - tried);
         auto answer = post(
             endpoints_[at],
+            *secured,
             {.target = std::string{path}, .body = to_json(request), .limit = share});
         if (!answer) {
             last = std::move(answer).error();

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "migrate/ownership/arbiter.hpp"
+#include "transport/connection.hpp"
 #include "transport/endpoint.hpp"
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,20 +16,23 @@ class Message;
 
 namespace wherry::migrate {
 
-/// `etcd:HOST:PORT[,HOST:PORT...]`: the endpoints of one etcd cluster (3.4 or newer), by its JSON
-/// gateway over bare HTTP. The record of a VM is the value of `wherry/vm/VM-ID`: look at it with
+/// `etcd:HOST:PORT[,HOST:PORT...][?tls=DIR]`: the endpoints of one etcd cluster (3.4 or newer), by
+/// its JSON gateway. The record of a VM is the value of `wherry/vm/VM-ID`: look at it with
 /// `etcdctl get wherry/vm/VM-ID`. Reads are linearizable; a change is one transaction that compares
 /// the key's revision. Endpoints are tried one after another, each for its share of the time,
 /// beginning with the one that answered last; a transaction that was carried out without
 /// an answer makes its repetition fail, and is then found.
 ///
-/// Nothing protects the connection: who can reach the endpoints can decide who owns a VM. Use
-/// addresses of a network of your own, or a local etcd gateway or TLS proxy. A name (not an
-/// address) whose server does not answer can hold a call beyond its limit.
+/// With `?tls=DIR` over TLS 1.3, mutually authenticated: in DIR, the same on each host, are
+/// ca-cert.pem, which signed etcd's certificate, and client-cert.pem and client-key.pem, for etcd's
+/// --client-cert-auth; `wherry pki init` makes one. They are read at each call, so that they can be
+/// renewed. Without it nothing protects the connection: who can reach the endpoints can decide who
+/// owns a VM. A name (not an address) whose server does not answer can hold a call beyond its
+/// limit.
 class EtcdArbiter final : public Arbiter {
 public:
-    /// At least one.
-    explicit EtcdArbiter(std::vector<transport::Endpoint> endpoints);
+    /// At least one. `tls_directory`: empty without TLS.
+    EtcdArbiter(std::vector<transport::Endpoint> endpoints, std::filesystem::path tls_directory);
 
     [[nodiscard]] std::string name() const override;
 
@@ -41,7 +46,10 @@ private:
         google::protobuf::Message& response,
         Deadline deadline);
 
+    [[nodiscard]] formats::Result<transport::Security> security() const;
+
     std::vector<transport::Endpoint> endpoints_;
+    std::filesystem::path tls_directory_;
     std::size_t first_ = 0; ///< that answered last
 };
 

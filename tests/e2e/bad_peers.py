@@ -151,24 +151,24 @@ class BadPeers(HostCase):
 
     def test_expired_server_certificate(self):
         # An instance refuses to start with an expired certificate, so it expires underneath it.
-        self.bad_pki("expired")
+        self.odd_pki("expired")
         done = self.wherry(
             "receive", "--name", "x", "--listen", "127.0.0.1:0", "--tls", "expired", code=1)
         self.assertIn("expired", done.stderr)
 
     def test_expired_client_certificate(self):
-        self.bad_pki("expired")
+        self.odd_pki("expired")
         self.start()
         self.refused(tls="expired", said_here=["expired"], said_there=[])
         self.lands_afterwards()
 
     def test_wrong_name(self):
-        self.bad_pki("elsewhere")
+        self.odd_pki("elsewhere")
         self.start(tls="elsewhere")
         self.refused(said_here=["127.0.0.1", "elsewhere.example"], said_there=["a peer"])
 
     def test_wrong_extended_key_usage(self):
-        self.bad_pki("swapped")
+        self.odd_pki("swapped")
         self.start()
         self.refused(tls="swapped", said_here=["certificate"], said_there=["certificate"])
         self.lands_afterwards()

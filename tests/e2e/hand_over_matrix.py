@@ -58,13 +58,17 @@ class HandOverMatrix(HostCase):
         if shutil.which("etcd") is None:
             skip(self, "hand-over matrix with etcd", "etcd-server is not installed")
         address = f"127.0.0.1:{free_port()}"
-        client, peer = f"http://{address}", f"http://127.0.0.1:{free_port()}"
+        client, peer = f"https://{address}", f"http://127.0.0.1:{free_port()}"
+        certificates = self.odd_pki("both")  # its gateway is a client of its own
         log = open(self.directory / "etcd.log", "wb")
         self.addCleanup(log.close)
         server = subprocess.Popen(
             ["etcd", "--data-dir", self.directory / "etcd", "--listen-client-urls", client,
              "--advertise-client-urls", client, "--listen-peer-urls", peer,
-             "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"],
+             "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
+             "--client-cert-auth", "--trusted-ca-file", certificates / "ca-cert.pem",
+             "--cert-file", certificates / "server-cert.pem",
+             "--key-file", certificates / "server-key.pem"],
             stdout=log, stderr=subprocess.STDOUT)
 
         def end():
@@ -79,7 +83,7 @@ class HandOverMatrix(HostCase):
             except OSError:
                 return False
         wait_until("etcd to answer", answers)
-        return f"etcd:{address}"
+        return f"etcd:{address}?tls={self.directory / 'pki'}"
 
     def launch(self, case):
         number = next(self.numbers)
@@ -206,7 +210,7 @@ class HandOverMatrix(HostCase):
     def test_F01_F03_F09_with_a_directory_as_arbiter(self):
         self.run_cases(self.file_arbiter(), AT_THE_ARBITER)
 
-    def test_F01_F03_F09_with_etcd_as_arbiter(self):
+    def test_F01_F03_F09_with_etcd_as_arbiter_by_tls(self):
         self.run_cases(self.etcd_arbiter(), AT_THE_ARBITER)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drives the wherry program as a user does: processes, names, logs, exit codes.
 
-Environment: WHERRY (the program), WHERRY_GUEST (the test guest), WHERRY_BAD_PKI (makes
-certificates that must be refused), WHERRY_HYPERVISOR (default auto).
+Environment: WHERRY (the program), WHERRY_GUEST (the test guest), WHERRY_ODD_PKI (makes
+certificates that `wherry pki` does not make), WHERRY_HYPERVISOR (default auto).
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from cutting_proxy import CuttingProxy
 
 WHERRY = os.environ["WHERRY"]
 GUEST = os.environ["WHERRY_GUEST"]
-BAD_PKI = os.environ.get("WHERRY_BAD_PKI", "")
+ODD_PKI = os.environ.get("WHERRY_ODD_PKI", "")
 HYPERVISOR = os.environ.get("WHERRY_HYPERVISOR", "auto")
 # Far beyond anything but a hang, also under a sanitizer on a loaded machine.
 PATIENCE_S = 120
@@ -166,9 +166,9 @@ class HostCase(unittest.TestCase):
         self.wherry("pki", "init", name, "--host", hosts)
         return self.directory / name
 
-    def bad_pki(self, kind):
-        """Certificates that must be refused; the CA is that of `self.pki()`."""
-        subprocess.run([BAD_PKI, kind, self.directory / "pki", self.directory / kind], check=True)
+    def odd_pki(self, kind):
+        """Certificates of that kind (make_odd_pki.cpp); the CA is that of `self.pki()`."""
+        subprocess.run([ODD_PKI, kind, self.directory / "pki", self.directory / kind], check=True)
         return self.directory / kind
 
     def is_up(self, name):

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/etcd_server.hpp"
 
+#include "transport/pki.hpp"
+
 #include <cerrno>
 #include <csignal>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
@@ -32,7 +35,12 @@ bool EtcdServer::is_installed() {
     return ::access(program, X_OK) == 0;
 }
 
-EtcdServer::EtcdServer() : client_port_{free_port()}, peer_port_{free_port()} {
+EtcdServer::EtcdServer() : EtcdServer{std::filesystem::path{}} {}
+
+EtcdServer::EtcdServer(std::filesystem::path tls_directory)
+    : tls_directory_{std::move(tls_directory)},
+      client_port_{free_port()},
+      peer_port_{free_port()} {
     start();
 }
 
@@ -45,7 +53,8 @@ std::string EtcdServer::endpoint() const {
 }
 
 void EtcdServer::start() {
-    const auto client = fmt::format("http://127.0.0.1:{}", client_port_);
+    const bool has_tls = !tls_directory_.empty();
+    const auto client = fmt::format("{}://127.0.0.1:{}", has_tls ? "https" : "http", client_port_);
     const auto peer = fmt::format("http://127.0.0.1:{}", peer_port_);
     std::vector<std::string> words{
         program,
@@ -55,6 +64,17 @@ void EtcdServer::start() {
         "--listen-peer-urls=" + peer,
         "--initial-advertise-peer-urls=" + peer,
         "--initial-cluster=default=" + peer};
+    if (has_tls) {
+        const auto file = [this](const char* name) {
+            return (tls_directory_ / name).string();
+        };
+        words.insert(
+            words.end(),
+            {"--client-cert-auth",
+             "--trusted-ca-file=" + file(transport::ca_cert_file),
+             "--cert-file=" + file(transport::server_cert_file),
+             "--key-file=" + file(transport::server_key_file)});
+    }
     std::vector<char*> arguments;
     for (auto& word : words) {
         arguments.push_back(word.data());

@@ -4,6 +4,7 @@
 #include "tests/support/temp_directory.hpp"
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 #include <sys/types.h>
@@ -17,6 +18,8 @@ public:
     static bool is_installed();
 
     EtcdServer(); ///< returns when it serves
+    /// The same by TLS alone, for who has a certificate of that directory's CA.
+    explicit EtcdServer(std::filesystem::path tls_directory);
     ~EtcdServer();
     EtcdServer(const EtcdServer&) = delete;
     EtcdServer& operator=(const EtcdServer&) = delete;
@@ -30,6 +33,7 @@ public:
 
 private:
     void start();
+    std::filesystem::path tls_directory_; ///< empty: bare HTTP
     TempDirectory data_;
     std::uint16_t client_port_;
     std::uint16_t peer_port_;

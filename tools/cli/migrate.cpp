@@ -182,7 +182,9 @@ void add_migrate(CLI::App& app, Action& action) {
         "--arbiter",
         options->arbiter,
         "What decides who has the VM when the connection is lost at the worst moment: local (this\n"
-        "host's journal), file:DIR (a directory that both hosts have) or etcd:HOST:PORT (local)");
+        "host's journal), file:DIR (a directory that both hosts have) or\n"
+        "etcd:HOST:PORT[,HOST:PORT...][?tls=DIR], whose DIR has ca-cert.pem, client-cert.pem and\n"
+        "client-key.pem on both hosts (local)");
     command->add_option(
         "--recover-timeout",
         options->recover_timeout,

@@ -60,6 +60,20 @@ std::string alternative_names(std::span<const std::string> hosts) {
     return text;
 }
 
+const char* extended_use(CertificateKind kind) {
+    switch (kind) {
+    case CertificateKind::authority:
+        break;
+    case CertificateKind::server:
+        return "serverAuth";
+    case CertificateKind::client:
+        return "clientAuth";
+    case CertificateKind::both:
+        return "serverAuth,clientAuth";
+    }
+    return "";
+}
+
 bool add_extensions(X509* certificate, X509* issuer, const CertificateRequest& request) {
     const bool is_authority = request.kind == CertificateKind::authority;
     bool done = add_extension(
@@ -75,12 +89,9 @@ bool add_extensions(X509* certificate, X509* issuer, const CertificateRequest& r
                 add_extension(certificate, issuer, NID_subject_key_identifier, "hash") &&
                 add_extension(certificate, issuer, NID_authority_key_identifier, "keyid:always");
     if (done && !is_authority) {
-        const bool is_server = request.kind == CertificateKind::server;
-        done =
-            add_extension(
-                certificate, issuer, NID_ext_key_usage, is_server ? "serverAuth" : "clientAuth") &&
-            add_extension(
-                certificate, issuer, NID_subject_alt_name, alternative_names(request.hosts));
+        done = add_extension(certificate, issuer, NID_ext_key_usage, extended_use(request.kind)) &&
+               add_extension(
+                   certificate, issuer, NID_subject_alt_name, alternative_names(request.hosts));
     }
     return done;
 }

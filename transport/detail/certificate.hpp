@@ -8,7 +8,7 @@
 
 namespace wherry::transport::detail {
 
-enum class CertificateKind { authority, server, client };
+enum class CertificateKind { authority, server, client, both };
 
 struct CertificateRequest {
     std::string common_name; ///< cut to the 64 characters X.520 allows

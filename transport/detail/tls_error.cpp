@@ -61,14 +61,17 @@ Error describe_reason(const TlsFailure& failure, const std::string& peer) {
             "TLS with {} failed: {}", peer, text != nullptr ? text : "for no reason given")};
 }
 
-Error describe_end(const std::string& peer, TlsStage stage) {
+/// What may be the matter where the peer does not speak TLS.
+std::string_view guess(const TlsContext& ours) {
+    return ours.protocol() == alpn_protocol ? ": is it running with --insecure?" : "";
+}
+
+Error describe_end(const TlsContext& ours, const std::string& peer, TlsStage stage) {
     if (stage == TlsStage::handshake) {
         return {
             ErrorCode::connection_lost,
             fmt::format(
-                "the peer {} closed the connection during the TLS handshake: is it running with "
-                "--insecure?",
-                peer)};
+                "the peer {} closed the connection during the TLS handshake{}", peer, guess(ours))};
     }
     return {
         ErrorCode::connection_lost,
@@ -157,15 +160,15 @@ Error describe_failure(
         return {
             ErrorCode::protocol,
             fmt::format(
-                "the peer {} did not speak TLS (its first bytes: {}): is it running with "
-                "--insecure?",
+                "the peer {} did not speak TLS (its first bytes: {}){}",
                 peer,
-                hex(failure))};
+                hex(failure),
+                guess(ours))};
     }
     // A peer that closes with our bytes unread makes a reset out of its end.
     const bool was_reset = failure.system_error == ECONNRESET || failure.system_error == EPIPE;
     if (failure.saw_end || (was_reset && stage == TlsStage::handshake)) {
-        return describe_end(peer, stage);
+        return describe_end(ours, peer, stage);
     }
     if (failure.system_error != 0) {
         return {

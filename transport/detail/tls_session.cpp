@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 
 #include <openssl/err.h>
 
@@ -214,11 +215,11 @@ Outcome TlsSession::drop_input() {
     }
 }
 
-bool TlsSession::has_agreed_protocol() const {
+bool TlsSession::has_agreed(std::string_view protocol) const {
     const unsigned char* name = nullptr;
     unsigned size = 0;
     SSL_get0_alpn_selected(ssl_.get(), &name, &size);
-    return size == alpn_protocol.size() && std::equal(name, name + size, alpn_protocol.begin());
+    return std::ranges::equal(std::span{name, size}, protocol);
 }
 
 std::string TlsSession::peer_subject() const {

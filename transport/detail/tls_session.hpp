@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace wherry::transport::detail {
@@ -68,7 +70,8 @@ public:
 
     [[nodiscard]] const TlsFailure& failure() const noexcept { return wire_.failure; }
     [[nodiscard]] const PeerPolicy& policy() const noexcept { return policy_; }
-    [[nodiscard]] bool has_agreed_protocol() const;
+    /// On no other application protocol than this one; empty: on none.
+    [[nodiscard]] bool has_agreed(std::string_view protocol) const;
     /// Subject of the peer's certificate, once hands are shaken.
     [[nodiscard]] std::string peer_subject() const;
 

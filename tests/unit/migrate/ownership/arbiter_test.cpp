@@ -14,7 +14,10 @@ TEST_CASE("arbiter: named as users name it") {
     REQUIRE(local.has_value());
     CHECK(*local == nullptr);
     for (const std::string text :
-         {"file:/srv/arbiter", "etcd:10.0.0.1:2379", "etcd:a:1,[fd00::1]:2379,b.example:3"}) {
+         {"file:/srv/arbiter",
+          "etcd:10.0.0.1:2379",
+          "etcd:a:1,[fd00::1]:2379,b.example:3",
+          "etcd:a:1,b:2?tls=/etc/wherry/etcd"}) {
         const auto arbiter = arbiter_from(text);
         REQUIRE_MESSAGE(arbiter.has_value(), arbiter.error().text());
         CHECK((*arbiter)->name() == text);
@@ -32,6 +35,11 @@ TEST_CASE("arbiter: what is no arbiter is refused in one sentence") {
           "etcd:host:2379,",
           "etcd:,host:2379",
           "etcd:host:99999",
+          "etcd:https://host:2379",
+          "etcd:host:2379?",
+          "etcd:host:2379?tls=",
+          "etcd:host:2379?tls=relative/dir",
+          "etcd:host:2379?other=/dir",
           "nfs:/srv"}) {
         const auto arbiter = arbiter_from(text);
         REQUIRE(!arbiter.has_value());

@@ -5,9 +5,13 @@
 #include "tests/unit/migrate/ownership/arbiter_races.hpp"
 #include "tests/unit/migrate/ownership/journal_support.hpp"
 #include "transport/http_post.hpp"
+#include "transport/pki.hpp"
 
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -193,6 +197,50 @@ TEST_CASE("etcd arbiter: the next endpoint is tried where one is dead or silent"
     CHECK(*found == offered);
 }
 
+TEST_CASE("etcd arbiter: by TLS, to who has proven who it is, and for who has") {
+    if (!is_here("TLS")) {
+        return;
+    }
+    const tests::TempDirectory ours;
+    const tests::TempDirectory others;
+    const std::vector<std::string> hosts{"127.0.0.1"};
+    REQUIRE(transport::make_pki(ours.path(), hosts, {.use = transport::KeyUse::both}));
+    REQUIRE(transport::make_pki(others.path(), hosts));
+    const EtcdServer server{ours.path()};
+    const auto with = [&](const std::filesystem::path& directory) {
+        return arbiter_at(server.endpoint() + "?tls=" + directory.string());
+    };
+    const auto refused = [&](const std::unique_ptr<Arbiter>& arbiter) {
+        auto found = arbiter->read(some_vm(), patience);
+        REQUIRE_FALSE(found.has_value());
+        return std::move(found).error();
+    };
+    const auto source = with(ours.path());
+    const auto destination = with(ours.path());
+    CHECK(read(*source) == std::nullopt);
+    CHECK(is_done(*source, offered, Asker::source));
+    CHECK(is_done(*destination, committed, Asker::destination));
+    CHECK(read(*source) == committed);
+
+    const auto stranger = refused(with(others.path()));
+    CHECK(stranger.code() == ErrorCode::authentication);
+    CHECK(stranger.text().find(server.endpoint()) != std::string::npos);
+    std::filesystem::copy_file(
+        ours.path() / transport::ca_cert_file,
+        others.path() / transport::ca_cert_file,
+        std::filesystem::copy_options::overwrite_existing);
+    CHECK(refused(with(others.path())).code() == ErrorCode::authentication);
+
+    const auto nothing = refused(with(ours.path() / "none"));
+    CHECK(nothing.text().find("none/ca-cert.pem") != std::string::npos);
+    CHECK(refused(arbiter_at(server.endpoint())).code() != ErrorCode::timed_out);
+
+    const EtcdServer bare;
+    const auto not_tls = refused(arbiter_at(bare.endpoint() + "?tls=" + ours.path().string()));
+    CHECK(not_tls.text().find("TLS") != std::string::npos);
+    CHECK(not_tls.text().find("--insecure") == std::string::npos);
+}
+
 TEST_CASE("etcd arbiter: garbage under the key is named and decides nothing") {
     if (!is_here("garbage")) {
         return;
@@ -206,6 +254,7 @@ TEST_CASE("etcd arbiter: garbage under the key is named and decides nothing") {
         io.get_executor(),
         transport::http_post(
             *transport::Endpoint::parse(server.endpoint()),
+            transport::Insecure{},
             {.target = "/v3/kv/put",
              .body = R"({"key":"d2hlcnJ5L3ZtLzZmMWUwYTUyLTNiNzctNGMxZC05YTU1LTAxMjM0NTY3ODlhYg==",)"
                      R"("value":"aGVsbG8="})",
