@@ -23,7 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view lock_suffix = ".lock";
+/// None of what a journal has beside it: somebody may keep both in one directory.
+constexpr std::string_view lock_suffix = ".pid";
 
 bool is_good_name(std::string_view name) {
     constexpr std::size_t longest = 64; // a socket's path has 107 bytes in all

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/instance/registry.hpp"
 
+#include "migrate/ownership/file_journal.hpp"
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -12,6 +16,7 @@
 
 using namespace wherry::tools;
 using wherry::formats::ErrorCode;
+namespace migrate = wherry::migrate;
 namespace fs = std::filesystem;
 
 namespace {
@@ -53,12 +58,25 @@ TEST_SUITE("tools.registry") {
     TEST_CASE("what a dead holder left does not block its name") {
         const OwnRuntimeDirectory directory;
         fs::create_directories(instance_directory());
-        std::ofstream{instance_directory() / "a.lock"} << "999999";
+        std::ofstream{instance_directory() / "a.pid"} << "999999";
         std::ofstream{instance_directory() / "a.sock"} << "";
         CHECK(list_instances().empty());
         const auto name = InstanceName::claim("a");
         REQUIRE(name.has_value());
         CHECK_FALSE(fs::exists(name->socket()));
+    }
+
+    TEST_CASE("a VM's journal may be kept where its name is") {
+        const OwnRuntimeDirectory directory;
+        auto name = InstanceName::claim("a");
+        REQUIRE(name.has_value());
+        auto here = migrate::open_directory(instance_directory(), migrate::DirectoryUse::own);
+        REQUIRE(here.has_value());
+        const std::shared_ptr<migrate::Directory> shared = *std::move(here);
+        const auto journal = migrate::FileJournal::open(shared, "a");
+        CHECK(journal.has_value());
+        name->release();
+        CHECK_FALSE(migrate::FileJournal::open(shared, "a").has_value());
     }
 
     TEST_CASE("only live names are listed, sorted") {
