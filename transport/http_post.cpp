@@ -2,7 +2,9 @@
 #include "transport/http_post.hpp"
 
 #include <array>
+#include <span>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 #include <boost/beast/core/flat_buffer.hpp>
@@ -35,8 +37,9 @@ broken(const Endpoint& from, ErrorCode code, const beast::error_code& problem) {
     return fail(code, fmt::format("{}: {}", from.to_string(), problem.message()));
 }
 
-/// The answer, whose body may have that many bytes.
-Task<HttpAnswer> read_answer(ByteStream& stream, const Endpoint& from, std::size_t body_limit) {
+/// The answer, whose body may have that many bytes. `guess` is added where there is none.
+Task<HttpAnswer> read_answer(
+    ByteStream& stream, const Endpoint& from, std::size_t body_limit, std::string_view guess) {
     http::response_parser<http::string_body> parser;
     parser.body_limit(body_limit);
     parser.eager(true);
@@ -48,6 +51,12 @@ Task<HttpAnswer> read_answer(ByteStream& stream, const Endpoint& from, std::size
             co_return fail(got.error());
         }
         beast::error_code problem;
+        if (*got == 0 && !parser.got_some()) {
+            co_return fail(
+                ErrorCode::connection_lost,
+                fmt::format(
+                    "{} ended the connection without an answer{}", from.to_string(), guess));
+        }
         if (*got == 0) {
             parser.put_eof(problem);
             if (problem) {
@@ -72,6 +81,7 @@ Task<HttpAnswer> exchange(Endpoint to, Security security, HttpPost what) {
         .connect_deadline = what.limit,
         .handshake_deadline = what.limit,
         .waits_for_listener = false};
+    const bool is_bare = std::holds_alternative<Insecure>(security);
     auto stream = co_await connect(to, std::move(security), options);
     if (!stream) {
         co_return fail(std::move(stream).error());
@@ -81,7 +91,7 @@ Task<HttpAnswer> exchange(Endpoint to, Security security, HttpPost what) {
     if (auto sent = co_await (*stream)->write_all(std::as_bytes(std::span{request})); !sent) {
         co_return fail(std::move(sent).error());
     }
-    co_return co_await read_answer(**stream, to, limit);
+    co_return co_await read_answer(**stream, to, limit, is_bare ? "; does it want TLS?" : "");
 }
 
 } // namespace
