@@ -132,6 +132,7 @@ TEST_SUITE("transport.tls_stream") {
 
     TEST_CASE("a stream goes on on another thread, with what it had received before") {
         asio::io_context io;
+        asio::io_context other;
         const Pki pki;
         auto streams = shaken(io, pki);
         std::vector<std::byte> bytes(50'000);
@@ -141,7 +142,6 @@ TEST_SUITE("transport.tls_stream") {
         REQUIRE(run(io, streams.server->write_all(bytes)));
         std::vector<std::byte> got(bytes.size());
         REQUIRE(run(io, streams.client->read_exactly(std::span{got}.first(1))));
-        asio::io_context other;
         REQUIRE(streams.client->rebind(other.get_executor()));
         CHECK(streams.client->executor() == Executor{other.get_executor()});
         REQUIRE(run(other, streams.client->read_exactly(std::span{got}.subspan(1))));
