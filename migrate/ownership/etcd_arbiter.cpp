@@ -3,11 +3,9 @@
 
 #include "formats/error_message.hpp"
 #include "formats/proto/etcd.pb.h"
-#include "transport/http_post.hpp"
 
 #include <algorithm>
 
-#include <boost/asio/io_context.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <google/protobuf/util/json_util.h>
@@ -23,6 +21,7 @@ namespace {
 
 constexpr unsigned ok_status = 200;
 constexpr unsigned first_server_failure = 500; // a member without a leader, for example
+constexpr std::chrono::seconds kept_for{10};
 
 std::string key_of(const VmId& vm) {
     return "wherry/vm/" + vm.to_string();
@@ -60,21 +59,6 @@ formats::Error refusal(const transport::Endpoint& from, const transport::HttpAns
             from.to_string(),
             answer.status,
             formats::sanitised(is_etcd ? failure.error() : line))};
-}
-
-/// On a loop of its own, on this thread.
-Result<transport::HttpAnswer>
-post(const transport::Endpoint& to, transport::Security security, transport::HttpPost what) {
-    boost::asio::io_context io{1};
-    std::optional<Result<transport::HttpAnswer>> outcome;
-    transport::spawn(
-        io.get_executor(),
-        transport::http_post(to, std::move(security), std::move(what)),
-        [&outcome](Result<transport::HttpAnswer> result) { outcome = std::move(result); });
-    while (!outcome && io.run_one() > 0) {
-    }
-    formats::invariant(outcome.has_value(), "a task that was spawned ends");
-    return *std::move(outcome);
 }
 
 } // namespace
@@ -152,24 +136,72 @@ EtcdArbiter::replace(const VmId& vm, const Seen& seen, std::string text, Deadlin
     return response.succeeded();
 }
 
+template <typename T>
+Result<T> EtcdArbiter::run(std::size_t endpoint, transport::Task<T> task, Deadline deadline) {
+    std::optional<Result<T>> outcome;
+    const auto limit = deadline - std::chrono::steady_clock::now();
+    io_.restart();
+    transport::spawn(
+        io_.get_executor(),
+        transport::within(limit, std::move(task)),
+        [&outcome](Result<T> result) { outcome = std::move(result); });
+    while (!outcome && io_.run_one() > 0) {
+    }
+    formats::invariant(outcome.has_value(), "a task that was spawned ends");
+    if (!*outcome && outcome->error().code() == ErrorCode::timed_out) {
+        return fail(ErrorCode::timed_out, endpoints_[endpoint].to_string() + " does not answer");
+    }
+    return *std::move(outcome);
+}
+
+Result<transport::HttpAnswer>
+EtcdArbiter::post_on_kept(const transport::HttpPost& what, Deadline deadline) {
+    auto answer = run(kept_->endpoint, kept_->connection->post(what), deadline);
+    kept_->used = std::chrono::steady_clock::now();
+    if (!answer || !answer->may_go_on) {
+        kept_.reset();
+    }
+    return answer;
+}
+
+Result<transport::HttpAnswer>
+EtcdArbiter::post(std::size_t endpoint, const transport::HttpPost& what, Deadline deadline) {
+    if (kept_ && kept_->endpoint == endpoint &&
+        std::chrono::steady_clock::now() - kept_->used < kept_for) {
+        auto answer = post_on_kept(what, deadline);
+        // It may have ended since the last call. Whatever is asked may be asked again.
+        if (answer || answer.error().code() != ErrorCode::connection_lost) {
+            return answer;
+        }
+    }
+    kept_.reset();
+    auto secured = security();
+    if (!secured) {
+        return fail(std::move(secured).error());
+    }
+    auto opened =
+        run(endpoint,
+            transport::HttpConnection::open(endpoints_[endpoint], *std::move(secured)),
+            deadline);
+    if (!opened) {
+        return fail(std::move(opened).error());
+    }
+    kept_ = Kept{.endpoint = endpoint, .connection = *std::move(opened), .used = {}};
+    return post_on_kept(what, deadline);
+}
+
 Status EtcdArbiter::call(
     std::string_view path,
     const google::protobuf::Message& request,
     google::protobuf::Message& response,
     Deadline deadline) {
-    const auto secured = security();
-    if (!secured) {
-        return fail(secured.error());
-    }
     std::optional<formats::Error> last;
     for (std::size_t tried = 0; tried < endpoints_.size(); ++tried) {
         const auto at = (first_ + tried) % endpoints_.size();
-        const auto left = deadline - std::chrono::steady_clock::now();
-        const auto share = left / static_cast<std::int64_t>(endpoints_.size() - tried);
-        auto answer = post(
-            endpoints_[at],
-            *secured,
-            {.target = std::string{path}, .body = to_json(request), .limit = share});
+        const auto now = std::chrono::steady_clock::now();
+        const auto share = (deadline - now) / static_cast<std::int64_t>(endpoints_.size() - tried);
+        auto answer =
+            post(at, {.target = std::string{path}, .body = to_json(request)}, now + share);
         if (!answer) {
             last = std::move(answer).error();
         } else if (answer->status == ok_status) {

@@ -4,7 +4,7 @@
 #include "tests/support/etcd_server.hpp"
 #include "tests/unit/migrate/ownership/arbiter_races.hpp"
 #include "tests/unit/migrate/ownership/journal_support.hpp"
-#include "transport/http_post.hpp"
+#include "transport/http_connection.hpp"
 #include "transport/pki.hpp"
 
 #include <filesystem>
@@ -118,6 +118,14 @@ std::string answer_with(std::string_view status, std::string_view body) {
         status,
         body.size(),
         body);
+}
+
+transport::Task<transport::HttpAnswer> put_at(transport::Endpoint to, std::string body) {
+    auto connection = co_await transport::HttpConnection::open(to, transport::Insecure{});
+    if (!connection) {
+        co_return formats::fail(std::move(connection).error());
+    }
+    co_return co_await (*connection)->post({.target = "/v3/kv/put", .body = std::move(body)});
 }
 
 } // namespace
@@ -254,13 +262,10 @@ TEST_CASE("etcd arbiter: garbage under the key is named and decides nothing") {
     std::optional<formats::Result<transport::HttpAnswer>> put;
     transport::spawn(
         io.get_executor(),
-        transport::http_post(
+        put_at(
             *transport::Endpoint::parse(server.endpoint()),
-            transport::Insecure{},
-            {.target = "/v3/kv/put",
-             .body = R"({"key":"d2hlcnJ5L3ZtLzZmMWUwYTUyLTNiNzctNGMxZC05YTU1LTAxMjM0NTY3ODlhYg==",)"
-                     R"("value":"aGVsbG8="})",
-             .limit = patience}),
+            R"({"key":"d2hlcnJ5L3ZtLzZmMWUwYTUyLTNiNzctNGMxZC05YTU1LTAxMjM0NTY3ODlhYg==",)"
+            R"("value":"aGVsbG8="})"),
         [&](formats::Result<transport::HttpAnswer> answer) { put = std::move(answer); });
     io.run();
     REQUIRE(put->has_value());
