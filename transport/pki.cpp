@@ -140,30 +140,37 @@ Status check_hosts(std::span<const std::string> hosts) {
     return Status{};
 }
 
+struct HostKinds {
+    CertificateKind server;
+    CertificateKind client;
+};
+
+HostKinds kinds_for(KeyUse use) {
+    switch (use) {
+    case KeyUse::proper:
+        break;
+    case KeyUse::swapped:
+        return {.server = CertificateKind::client, .client = CertificateKind::server};
+    case KeyUse::both:
+        return {.server = CertificateKind::both, .client = CertificateKind::both};
+    }
+    return {.server = CertificateKind::server, .client = CertificateKind::client};
+}
+
 Status write_host(
     const fs::path& directory,
     const Issued& authority,
     std::span<const std::string> hosts,
     const PkiOptions& options) {
-    const auto as = [use = options.use](CertificateKind proper, CertificateKind other) {
-        return use == KeyUse::both      ? CertificateKind::both
-               : use == KeyUse::swapped ? other
-                                        : proper;
-    };
+    const auto kinds = kinds_for(options.use);
     struct Wanted {
         CertificateKind kind;
         const char* key_name;
         const char* certificate_name;
     };
     const std::array wanted{
-        Wanted{
-            as(CertificateKind::server, CertificateKind::client),
-            server_key_file,
-            server_cert_file},
-        Wanted{
-            as(CertificateKind::client, CertificateKind::server),
-            client_key_file,
-            client_cert_file},
+        Wanted{kinds.server, server_key_file, server_cert_file},
+        Wanted{kinds.client, client_key_file, client_cert_file},
     };
     for (const auto& [kind, key_name, certificate_name] : wanted) {
         auto issued = detail::issue_certificate(

@@ -179,11 +179,10 @@ int choose_protocol(
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-/// A server has but one.
 bool set_protocol(SSL_CTX* context, TlsContext::Role role, std::string_view protocol) {
     if (role == TlsContext::Role::server) {
         SSL_CTX_set_alpn_select_cb(context, &choose_protocol, nullptr);
-        return protocol == alpn_protocol;
+        return true;
     }
     std::vector<unsigned char> wire{protocol.begin(), protocol.end()};
     if (!wire.empty()) {
@@ -227,6 +226,8 @@ Result<TlsContext> TlsContext::for_client(const fs::path& directory, TlsOptions 
 Result<TlsContext>
 TlsContext::load(const fs::path& directory, Role role, const TlsOptions& options) {
     const bool is_server = role == Role::server;
+    formats::invariant(
+        !is_server || options.protocol == alpn_protocol, "a server takes wherry's protocol only");
     const auto ca_path = directory / ca_cert_file;
     const auto certificate_path = directory / (is_server ? server_cert_file : client_cert_file);
     const auto key_path = directory / (is_server ? server_key_file : client_key_file);

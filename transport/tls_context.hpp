@@ -20,7 +20,7 @@ inline constexpr std::string_view alpn_protocol = "wherry/1";
 struct TlsOptions {
     using Time = std::chrono::system_clock::time_point;
     /// What is named and must be agreed on. A client may name none, where the other side is none of
-    /// wherry's.
+    /// wherry's; a server has this one.
     std::string_view protocol = alpn_protocol;
     /// The time by which certificates, our own and the peer's, are judged. Unset: the clock.
     std::optional<Time> now;

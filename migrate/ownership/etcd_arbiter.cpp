@@ -51,14 +51,14 @@ Status from_json(const std::string& text, google::protobuf::Message& into) {
 formats::Error refusal(const transport::Endpoint& from, const transport::HttpAnswer& answer) {
     formats::proto::EtcdFailure failure;
     const bool is_etcd = from_json(answer.body, failure).has_value();
-    const auto line = std::string_view{answer.body}.substr(0, answer.body.find('\n'));
+    const auto reason = is_etcd ? failure.error() : answer.body.substr(0, answer.body.find('\n'));
     return formats::Error{
         answer.status >= first_server_failure ? ErrorCode::unreachable : ErrorCode::refused,
         fmt::format(
             "{} answered {}: {}",
             from.to_string(),
             answer.status,
-            formats::sanitised(is_etcd ? failure.error() : line))};
+            formats::sanitised(reason.empty() ? "(no reason)" : reason))};
 }
 
 } // namespace

@@ -57,7 +57,7 @@ Result<std::uint64_t> guest_tsc_khz(const System& system) {
     if (!khz) {
         return fail(khz.error());
     }
-    if (const auto taken = set_tsc_frequency(*vcpu, *khz); !taken) {
+    if (const auto taken = set_tsc_frequency(*vcpu, *khz, *khz); !taken) {
         return fail(taken.error());
     }
     known = *khz;

@@ -129,7 +129,7 @@ Status restore_frequency(int vcpu, std::uint64_t khz, const BackendCapabilities&
                 khz,
                 host.tsc_frequency_khz));
     }
-    return set_tsc_frequency(vcpu, khz);
+    return set_tsc_frequency(vcpu, khz, host.tsc_frequency_khz);
 }
 
 } // namespace
@@ -142,16 +142,12 @@ Result<std::uint64_t> tsc_frequency(int vcpu) {
     return static_cast<std::uint64_t>(*khz);
 }
 
-Status set_tsc_frequency(int vcpu, std::uint64_t khz) {
-    const auto own = tsc_frequency(vcpu);
-    if (!own) {
-        return fail(own.error());
-    }
+Status set_tsc_frequency(int vcpu, std::uint64_t khz, std::uint64_t own_khz) {
     const auto set = call_number(vcpu, KVM_SET_TSC_KHZ, khz, "KVM_SET_TSC_KHZ");
     if (set) {
         return {};
     }
-    if (*own == khz) {
+    if (khz == own_khz) {
         return fail(
             ErrorCode::unsupported,
             fmt::format(
@@ -167,7 +163,7 @@ Status set_tsc_frequency(int vcpu, std::uint64_t khz) {
             "the guest's TSC runs at {} kHz, which this host's KVM refuses in place of its own "
             "{} kHz: {}",
             khz,
-            *own,
+            own_khz,
             set.error().text()));
 }
 

@@ -12,11 +12,11 @@ namespace wherry::vmm::kvm {
 /// In kHz, as KVM runs the vCPU's.
 formats::Result<std::uint64_t> tsc_frequency(int vcpu);
 
-/// Refused: incompatible; unsupported where the vCPU has that frequency already. The latter is a
-/// host that cannot scale and whose kernel has measured its TSC again, as it does a second after
+/// Refused: incompatible; unsupported where it is `own_khz`, which vCPUs begin with. The latter is
+/// a host that cannot scale and whose kernel has measured its TSC again, as it does a second after
 /// boot, when kvm was loaded (Linux 6.1, kvm_set_tsc_khz). Guests run there with KVM's account of
 /// their TSC at naught: their timers never fire.
-formats::Status set_tsc_frequency(int vcpu, std::uint64_t khz);
+formats::Status set_tsc_frequency(int vcpu, std::uint64_t khz, std::uint64_t own_khz);
 
 struct TscReading {
     std::uint64_t value = 0; ///< at Clock::saved_at()
